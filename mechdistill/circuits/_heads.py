@@ -1,0 +1,75 @@
+"""Naming heads, and choosing by score the sets that make up the copy circuit."""
+
+import re
+from typing import NamedTuple
+
+import pandas as pd
+
+from mechdistill.errors import MechdistillError
+
+
+class Head(NamedTuple):
+    """A head; prints as L1H3."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+
+HeadSet = tuple[Head, ...]
+
+
+def parse_head(name: str) -> Head:
+    """The head that 'L1H3' or '1.3' names."""
+    match = re.fullmatch(r"[Ll]?(\d+)[Hh.](\d+)", name.strip())
+    if match is None:
+        raise MechdistillError(f"head '{name}': must look like L1H3 or 1.3")
+    return Head(int(match[1]), int(match[2]))
+
+
+def names(heads: HeadSet) -> str:
+    """Heads as one string, like 'L1H0 L1H3'."""
+    return " ".join(str(head) for head in heads)
+
+
+def standouts(scores: pd.DataFrame, metric: str) -> HeadSet:
+    """The heads that a score singles out, in order of layer and head; none if it singles out no head.
+
+    A head stands out if its score is (a) beyond every head's null by three of its own standard deviations and (b) at
+    least half of the best head's score. (a) asks whether it does the thing at all, (b) whether it does it about as
+    much as the best: circuits are sets, and in trained models several heads share the work.
+    """
+    rows = scores[scores["metric"] == metric]
+    if rows.empty:
+        return ()
+    beyond_null = rows["value"] > rows["null_max"].fillna(rows["chance"]) + 3 * rows["null_sd"].fillna(0.0)
+    chosen = rows[beyond_null & (rows["value"] >= rows["value"].max() / 2)]
+    return tuple(
+        sorted(Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"], strict=True))
+    )
+
+
+class CopyCircuit(NamedTuple):
+    """The two halves of the copy circuit, as head scores show them."""
+
+    lookup: HeadSet  # attend from a trigger to what followed it last time
+    previous_token: HeadSet  # in earlier layers: attend from a trigger's successor back to the trigger
+
+    @property
+    def heads(self) -> HeadSet:
+        """Both halves."""
+        return tuple(sorted({*self.lookup, *self.previous_token}))
+
+
+def copy_circuit(scores: pd.DataFrame) -> CopyCircuit:
+    """The copy circuit that an `induction-scores` table of one checkpoint shows; both halves may be empty.
+
+    Lookup heads stand out in `trigger-lookup`; previous-token heads stand out in `previous-token-after-trigger` in a
+    layer before the last lookup head.
+    """
+    lookup = standouts(scores, "trigger-lookup")
+    last = max((head.layer for head in lookup), default=0)
+    previous = tuple(head for head in standouts(scores, "previous-token-after-trigger") if head.layer < last)
+    return CopyCircuit(lookup, previous)

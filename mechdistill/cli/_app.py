@@ -1,0 +1,112 @@
+"""The commands. Nothing heavy is imported before a command runs, so that --help is instant."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="mechdistill",
+    help="How distillation changes the circuits that a transformer forms.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Fresh = Annotated[bool, typer.Option("--no-cache", help="Compute anew instead of reading cached tables.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A run or an experiment directory.")]
+
+
+@app.command()
+def train(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXPERIMENT.yaml]", help="Experiment file; without one, a preset."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A preset: see `mechdistill presets`.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like training.lr=1e-3."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the runs go; default runs/<name of the experiment>."),
+    ] = None,
+    arms: Annotated[str | None, typer.Option(metavar="A,B", help="Only these arms.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0-4", help="These seeds: 0-4, or 0,2,5.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Runs at a time, one core each; default: every core."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu, cuda, mps, or auto: a GPU if there is one.")
+    ] = "cpu",
+    json: Json = False,
+) -> None:
+    """Train an experiment's arms, with and without distillation, and the teachers they need.
+
+    Without arguments: the preset `quickstart` into runs/quickstart. Run the same command again to resume.
+    """
+    from mechdistill.cli._arguments import read_arguments
+
+    config = read_arguments(experiment, preset, settings or [], arms, seeds)
+    from mechdistill.cli._train import run_training  # torch: only once the arguments are sound
+
+    run_training(config, out or Path("runs") / config.name, jobs, device, json)
+
+
+@app.command("induction-scores")
+def induction_scores(
+    directory: Directory,
+    checkpoint: Annotated[str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")] = "last",
+    json: Json = False,
+    no_cache: Fresh = False,
+) -> None:
+    """Score every attention head: is it an induction head, a previous-token head, a copier from triggers?"""
+    from mechdistill.cli._measures import show_induction_scores
+
+    show_induction_scores(directory, checkpoint, json, no_cache)
+
+
+@app.command("row-curves")
+def row_curves(
+    directory: Directory,
+    checkpoint: Annotated[str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")] = "all",
+    json: Json = False,
+    no_cache: Fresh = False,
+) -> None:
+    """How each row of the transition matrix is learned, as a function of its entropy."""
+    from mechdistill.cli._measures import show_row_curves
+
+    show_row_curves(directory, checkpoint, json, no_cache)
+
+
+@app.command()
+def ablate(
+    directory: Directory,
+    checkpoint: Annotated[str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")] = "last",
+    json: Json = False,
+    no_cache: Fresh = False,
+) -> None:
+    """Knock out each head, and the copy circuit as a set: what does copying lose?"""
+    from mechdistill.cli._measures import show_ablation
+
+    show_ablation(directory, checkpoint, json, no_cache)
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this preset's file.")] = None,
+) -> None:
+    """List the presets, or print one as a file to start from."""
+    from mechdistill.config import preset_names, preset_text
+
+    if name is not None:
+        sys.stdout.write(preset_text(name))
+        return
+    for known in preset_names():
+        summary = [line.lstrip("# ") for line in preset_text(known).splitlines() if line.startswith("#")]
+        print(f"{known:12} {' '.join(summary)}")

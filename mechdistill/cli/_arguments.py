@@ -1,0 +1,44 @@
+"""Reading the arguments of commands: seeds, checkpoints, and an experiment with its overrides."""
+
+from pathlib import Path
+
+from mechdistill.config import ExperimentConfig, load_experiment
+from mechdistill.errors import MechdistillError, did_you_mean
+
+
+def read_arguments(
+    path: Path | None, preset: str | None, settings: list[str], arms: str | None, seeds: str | None
+) -> ExperimentConfig:
+    """The checked experiment that `train`'s arguments ask for."""
+    if seeds is not None:
+        settings = [*settings, f"seeds={parse_seeds(seeds)}"]
+    experiment = load_experiment(path, preset_name=preset, settings=settings)
+    if arms is None:
+        return experiment
+    wanted = [arm.strip() for arm in arms.split(",")]
+    for arm in wanted:
+        if arm not in experiment.arms:
+            raise MechdistillError(f"--arms {arm}: no such arm; {did_you_mean(arm, experiment.arms)}")
+    return experiment.model_copy(update={"arms": {a: c for a, c in experiment.arms.items() if a in wanted}})
+
+
+def parse_checkpoint(text: str) -> int | str:
+    """'last', 'all', or a step."""
+    if text in ("last", "all"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise MechdistillError(f"--checkpoint {text}: must be last, all or a step like 1000")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds as '0-4', '3' or '0,2,5-7'."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise MechdistillError(f"--seeds {text}: '{part}' must be a seed or a range like 0-4")
+        if dash and int(high) < int(low):
+            raise MechdistillError(f"--seeds {text}: a range runs from low to high; did you mean {high}-{low}?")
+        seeds += range(int(low), int(high or low) + 1)
+    return list(dict.fromkeys(seeds))

@@ -1,0 +1,47 @@
+"""Where output goes: tables and JSON to stdout, everything else to stderr."""
+
+import json
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def stdout() -> Console:
+    """For results; wide enough not to cut tables where stdout is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def print_json(rows: pd.DataFrame) -> None:
+    """The one document that --json prints: {"schema": 1, "rows": [...]}; null where there is no value."""
+    records = [{key: _plain(value) for key, value in row.items()} for row in rows.to_dict("records")]
+    json.dump({"schema": 1, "rows": records}, sys.stdout, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    if value is pd.NA or value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], *, right: int = 1) -> Table:
+    """A rich table; columns from index `right` on are numbers."""
+    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        grid.add_column(column, justify="right" if i >= right else "left", no_wrap=i == 0, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for a table; a dash where there is none."""
+    return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"

@@ -1,0 +1,51 @@
+"""The experiment file: schema, bounds, presets, YAML in and out."""
+
+from mechdistill.config._experiment import (
+    ArmConfig,
+    BigramTeacher,
+    CheckpointTeacher,
+    ExperimentConfig,
+    FixedTriggers,
+    GradedRows,
+    ModelConfig,
+    OracleTeacher,
+    SandboxConfig,
+    Teacher,
+    TrainingConfig,
+    experiment,
+    problem,
+)
+from mechdistill.config._files import (
+    load_experiment,
+    parse_yaml,
+    preset_names,
+    preset_text,
+    read_experiment,
+    to_yaml,
+)
+from mechdistill.config._run import TEACHER_ARM, RunConfig, expand
+
+__all__ = [
+    "TEACHER_ARM",
+    "ArmConfig",
+    "BigramTeacher",
+    "CheckpointTeacher",
+    "ExperimentConfig",
+    "FixedTriggers",
+    "GradedRows",
+    "ModelConfig",
+    "OracleTeacher",
+    "RunConfig",
+    "SandboxConfig",
+    "Teacher",
+    "TrainingConfig",
+    "expand",
+    "experiment",
+    "load_experiment",
+    "parse_yaml",
+    "preset_names",
+    "preset_text",
+    "problem",
+    "read_experiment",
+    "to_yaml",
+]

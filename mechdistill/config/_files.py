@@ -1,0 +1,110 @@
+"""YAML 1.2 in and out, presets, and `--set` overrides.
+
+ruamel's pure-Python safe loader, because YAML 1.1 readers take 3e-3 for a string and `no` for false.
+"""
+
+from importlib import resources
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from mechdistill.config._experiment import ExperimentConfig, experiment
+from mechdistill.config._run import RunConfig
+from mechdistill.errors import MechdistillError, did_you_mean
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The value of a YAML 1.2 document, safely loaded; `source` names it in errors."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}, line {mark.line + 1}" if mark else source
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise MechdistillError(f"{where}: not valid YAML ({what}); correct the line") from None
+
+
+def to_yaml(config: ExperimentConfig | RunConfig) -> str:
+    """The resolved experiment or run as a file that says all of it."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[attr-defined]  # keep the order of the schema
+    yaml.width = 100
+    out = StringIO()
+    yaml.dump(config.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def read_experiment(path: Path) -> Any:
+    """The raw mapping of an experiment file, unchecked."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MechdistillError(
+            f"{path}: no such experiment file; `mechdistill presets` lists what can run without one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MechdistillError(f"{path}: cannot be read as a text file ({error})") from None
+    return parse_yaml(text, str(path))
+
+
+def preset_names() -> list[str]:
+    """Names of the presets."""
+    return sorted(p.name.removesuffix(".yaml") for p in _preset_dir().iterdir() if p.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """A preset's file, comments included."""
+    if name not in preset_names():
+        raise MechdistillError(f"preset '{name}': no such preset; {did_you_mean(name, preset_names())}")
+    return (_preset_dir() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def preset(name: str) -> Any:
+    """The raw mapping of a preset."""
+    return parse_yaml(preset_text(name), f"preset {name}")
+
+
+def _preset_dir() -> Any:
+    return resources.files("mechdistill.config") / "presets"
+
+
+def with_settings(data: Any, settings: list[str]) -> Any:
+    """`data` with each KEY=VALUE applied; KEY is a dotted path, VALUE is YAML."""
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        path = key.strip().split(".")
+        if not equals or not all(path):
+            raise MechdistillError(f"--set {setting}: must be KEY=VALUE with a dotted key, like training.lr=3e-3")
+        if path[0] not in ExperimentConfig.model_fields:
+            raise MechdistillError(f"--set {setting}: unknown key '{key}'; {did_you_mean(key, _dotted_keys())}")
+        data = _replaced(data, path, parse_yaml(value, f"--set {setting}"), setting)
+    return data
+
+
+def _replaced(data: Any, path: list[str], value: Any, setting: str) -> Any:
+    head, *rest = path
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise MechdistillError(f"--set {setting}: '{head}' lies inside a value that has no keys; shorten the path")
+    return {**data, head: _replaced(data.get(head), rest, value, setting) if rest else value}
+
+
+def _dotted_keys() -> list[str]:
+    keys = list(ExperimentConfig.model_fields)
+    for section in ("sandbox", "model", "training"):
+        keys += [f"{section}.{k}" for k in type(ExperimentConfig.model_fields[section].default).model_fields]
+    return keys
+
+
+def load_experiment(
+    path: Path | None = None, *, preset_name: str | None = None, settings: list[str] | None = None
+) -> ExperimentConfig:
+    """The checked experiment of a file or a preset (default quickstart), with KEY=VALUE settings applied."""
+    if path is not None and preset_name is not None:
+        raise MechdistillError(f"{path} and --preset {preset_name}: give one of the two")
+    data = read_experiment(path) if path is not None else preset(preset_name or "quickstart")
+    return experiment(with_settings(data, settings or []))

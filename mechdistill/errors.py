@@ -1,0 +1,20 @@
+"""The one exception that means "your input, not our bug".
+
+Its message is one line: the value, the rule it breaks, and what to do. The command line prints exactly these
+without a traceback and exits with 2; anything else that escapes is a failure of our own.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MechdistillError(Exception):
+    """Bad input, or a run directory that cannot be used: one line naming value, rule and fix."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The sentence that ends an unknown-name error: the nearest valid name, or all of them if none is near."""
+    names = sorted(valid)
+    inside = [known for known in names if known.endswith(f".{name}")]
+    near = inside or get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(names)}"

@@ -1,0 +1,25 @@
+"""The hooked transformer, the bigram table, and the way out to TransformerLens."""
+
+import torch
+
+from mechdistill.config import ModelConfig
+from mechdistill.model._bigram import Bigram
+from mechdistill.model._export import to_transformer_lens
+from mechdistill.model._hooked import HookedModel, HookPoint
+from mechdistill.model._transformer import Transformer
+
+Model = Transformer | Bigram
+
+
+def build(config: ModelConfig, *, d_vocab: int, n_ctx: int, init_seed: int) -> Model:
+    """The model of a config with weights drawn from `init_seed`: same seed, same weights."""
+    model = (
+        Bigram(d_vocab=d_vocab, n_ctx=n_ctx)
+        if config.kind == "bigram"
+        else Transformer(config, d_vocab=d_vocab, n_ctx=n_ctx)
+    )
+    model.initialise(torch.Generator().manual_seed(init_seed))
+    return model
+
+
+__all__ = ["Bigram", "HookPoint", "HookedModel", "Model", "Transformer", "build", "to_transformer_lens"]

@@ -1,0 +1,96 @@
+"""Hook points with the traps of TransformerLens's own closed.
+
+Ours differ from HookPoint and HookedRootModule in three ways. Every hook works on its own copy, so an edit in place
+changes the forward pass but neither the cache nor a tensor of the caller's. A name or a filter that matches no hook
+point raises instead of being ignored. And hooks that a context manager adds go with it, whatever it raises.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint as _TransformerLensHookPoint
+from transformer_lens.hook_points import LensHandle
+
+from mechdistill.errors import MechdistillError, did_you_mean
+
+Hook = Callable[..., Tensor | None]
+NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
+
+
+class HookPoint(_TransformerLensHookPoint):
+    """The identity, where hooks attach: hook(tensor, hook=self) may return a new tensor or edit its own in place."""
+
+    def add_hook(
+        self,
+        hook: Hook,
+        dir: Literal["fwd", "bwd"] = "fwd",
+        is_permanent: bool = False,
+        level: int | None = None,
+        prepend: bool = False,
+        alias_names: list[str] | None = None,
+    ) -> LensHandle:
+        """As in TransformerLens, but a forward hook gets a copy that no one else holds."""
+        registered: Any = _on_a_copy(hook) if dir == "fwd" else hook
+        return super().add_hook(registered, dir, is_permanent, level, prepend, alias_names)
+
+
+def _on_a_copy(user_hook: Hook) -> Hook:
+    @functools.wraps(user_hook)
+    def safe(tensor: Tensor, hook: Any) -> Tensor:
+        copy = tensor.clone()
+        result = user_hook(copy, hook=hook)
+        return copy if result is None else result
+
+    return safe
+
+
+class HookedModel(HookedRootModule):
+    """A module whose HookPoints answer run_with_hooks, run_with_cache and add_hook, and refuse unknown names."""
+
+    def _checked(self, name: str | Callable[[str], bool]) -> str | Callable[[str], bool]:
+        if isinstance(name, str):
+            if name not in self.hook_dict:
+                raise MechdistillError(f"hook '{name}': no such hook point; {did_you_mean(name, self.hook_dict)}")
+        elif not any(name(known) for known in self.hook_dict):
+            raise MechdistillError(
+                f"hook filter {getattr(name, '__name__', name)!r}: matches none of the "
+                f"{len(self.hook_dict)} hook points; list them with model.hook_dict"
+            )
+        return name
+
+    def add_hook(
+        self,
+        name: str | Callable[[str], bool],
+        hook: Hook,
+        dir: Literal["fwd", "bwd"] = "fwd",
+        is_permanent: bool = False,
+        level: int | None = None,
+        prepend: bool = False,
+    ) -> None:
+        """Attach a hook until reset_hooks(); raises `MechdistillError` if nothing is called `name`."""
+        super().add_hook(self._checked(name), hook, dir, is_permanent, level, prepend)
+
+    def _enable_hook(self, name: str | Callable[[str], bool], hook: Hook, dir: Literal["fwd", "bwd"]) -> None:
+        super()._enable_hook(self._checked(name), hook, dir)
+
+    def get_caching_hooks(self, names_filter: NamesFilter = None, *args: Any, **kwargs: Any) -> Any:
+        """As in TransformerLens; every name of a list must exist, and a filter must match something."""
+        if names_filter is not None:
+            names: Iterable[str | Callable[[str], bool]] = (
+                [names_filter] if isinstance(names_filter, str) or callable(names_filter) else names_filter
+            )
+            for name in names:
+                self._checked(name)
+        filter_ = list(names_filter) if isinstance(names_filter, tuple) else names_filter
+        return super().get_caching_hooks(filter_, *args, **kwargs)  # type: ignore[arg-type]
+
+    def add_caching_hooks(self, names_filter: NamesFilter = None, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """As in TransformerLens; a filter must match something."""
+        if names_filter is not None:
+            names = [names_filter] if isinstance(names_filter, str) or callable(names_filter) else names_filter
+            for name in names:
+                self._checked(name)
+        return super().add_caching_hooks(names_filter, *args, **kwargs)  # type: ignore[arg-type]

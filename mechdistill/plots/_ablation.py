@@ -1,0 +1,89 @@
+"""What knocking out each head and each set costs, twins side by side, controls in grey."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mechdistill.plots._style import styled
+
+_COLOURS = {"mean": "#0072B2", "zero": "#56B4E9"}
+_CONTROLS = {"mean": "#8c8c8c", "zero": "#b9b9b9"}
+_SETS = {
+    "lookup": "lookup heads, jointly",
+    "lookup: outside": "… as many other heads",
+    "lookup: random subspace": "… same norm, random subspace",
+    "previous-token": "previous-token heads, jointly",
+    "previous-token: outside": "… as many other heads ",
+    "previous-token: random subspace": "… same norm, random subspace ",
+    "circuit": "whole copy circuit",
+}  # the trailing spaces keep the two halves' controls apart on the axis
+
+
+def ablation_figure(table: pd.DataFrame) -> go.Figure:
+    """An `ablate` table as bars: rise in copy loss at occurrence >= 2, nats, one panel a run.
+
+    Below the single heads stand the sets of the copy circuit; under each half, in grey, the mean of its controls,
+    with a line from the least to the most harmful draw. Of several checkpoints, the last of each run is shown.
+    """
+    copy = table[table["metric"] == "copy-loss-delta"]
+    copy = copy[copy["step"] == copy.groupby("run")["step"].transform("max")].copy()
+    copy["label"] = [_label(row) for row in copy.to_dict("records")]
+    runs = list(dict.fromkeys(copy["run"]))
+    columns = min(len(runs), 3)
+    n_rows = -(-len(runs) // columns)
+    labels = list(dict.fromkeys(copy[copy["what"] == "head"]["label"]))
+    labels += [label for label in _SETS.values() if label in set(copy["label"])]
+    height = 110 + n_rows * (110 + 30 * len(labels))
+    figure = make_subplots(
+        rows=n_rows,
+        cols=columns,
+        subplot_titles=runs,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=min(0.2, 90 / height),
+    )
+    for i, run in enumerate(runs):
+        part = copy[copy["run"] == run]
+        for ablation in dict.fromkeys(part["ablation"]):
+            groups = part[part["ablation"] == ablation].groupby("label", sort=False)
+            stats = groups["value"].agg(["mean", "min", "max"])
+            control, heads = groups["control"].first(), groups["heads"].first()
+            figure.add_trace(
+                go.Bar(
+                    y=list(stats.index),
+                    x=stats["mean"],
+                    orientation="h",
+                    name=f"{ablation} ablation",
+                    legendgroup=ablation,
+                    showlegend=i == 0,
+                    marker={"color": [(_CONTROLS if c else _COLOURS)[ablation] for c in control]},
+                    error_x={
+                        "type": "data",
+                        "symmetric": False,
+                        "array": stats["max"] - stats["mean"],
+                        "arrayminus": stats["mean"] - stats["min"],
+                        "thickness": 1.2,
+                        "width": 3,
+                    },
+                    customdata=["" if pd.isna(names) else f" ({names})" for names in heads],
+                    hovertemplate="%{y}%{customdata}<br>Δ copy loss %{x:.3f} nats<extra></extra>",
+                ),
+                row=i // columns + 1,
+                col=i % columns + 1,
+            )
+        figure.update_yaxes(
+            categoryorder="array", categoryarray=labels[::-1], row=i // columns + 1, col=i % columns + 1
+        )
+        figure.update_xaxes(title_text="Δ copy loss, nats", row=i // columns + 1, col=i % columns + 1)
+    title = "Rise of the copy loss (occurrence ≥ 2) when heads are knocked out; controls in grey"
+    return styled(figure, title, height).update_layout(
+        barmode="group",
+        margin={"t": 120},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1 + 45 / height, "yanchor": "bottom"},
+    )
+
+
+def _label(row: dict[Any, Any]) -> str:
+    return f"L{row['layer']}H{row['head']}" if row["what"] == "head" else _SETS[row["what"]]

@@ -1,0 +1,63 @@
+"""Writing so that a reader never sees half a file: to a temporary name, then renamed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+
+from mechdistill.errors import MechdistillError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write or replace a file atomically; its directory is made if need be.
+
+    Raises `MechdistillError` if the disk refuses; what was there before is then still there.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise MechdistillError(f"{path}: cannot be written ({error.strerror}); free space or permit it") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a UTF-8 text file atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write or replace a JSON file atomically; nan and inf are no JSON and raise."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write or replace a parquet file atomically."""
+    write_bytes(path, table.to_parquet(None, index=False))
+
+
+def read_text(path: Path) -> str:
+    """A file's text; raises `MechdistillError` if it is missing or no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MechdistillError(f"{path}: missing, so this is no complete run directory") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MechdistillError(f"{path}: cannot be read as text ({error})") from None
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's value; raises `MechdistillError` if it is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise MechdistillError(f"{path}: not valid JSON ({error.msg}); restore or delete the run") from None

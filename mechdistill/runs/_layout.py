@@ -1,0 +1,26 @@
+"""Where things lie in a run directory, and what makes a directory a run or an experiment."""
+
+import re
+from pathlib import Path
+
+EXPERIMENT = "experiment.yaml"
+CONFIG = "config.yaml"
+STATUS = "status.json"
+PROVENANCE = "provenance.json"
+METRICS_LOG = "metrics.jsonl"
+METRICS = "metrics.parquet"
+RESUME = "resume/state.safetensors"
+FIGURES = "figures"
+
+_CHECKPOINT = re.compile(r"step-(\d{8})\.safetensors")
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """The weights after `step` optimiser steps."""
+    return run / "checkpoints" / f"step-{step:08d}.safetensors"
+
+
+def checkpoint_steps(run: Path) -> list[int]:
+    """Steps that have a checkpoint, ascending."""
+    names = (path.name for path in (run / "checkpoints").glob("step-*.safetensors"))
+    return sorted(int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name)))

@@ -1,0 +1,166 @@
+"""Opening run directories, foreign ones too: nothing is executed, everything is checked before it is used."""
+
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import ValidationError
+
+from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
+from mechdistill.errors import MechdistillError
+from mechdistill.model import Model, build
+from mechdistill.runs import _layout as layout
+from mechdistill.runs._files import read_json, read_text, write_table
+from mechdistill.runs._weights import load_weights
+from mechdistill.runs._writer import metrics_table
+from mechdistill.sandbox import Sandbox
+
+Step = int | Literal["last"]
+
+
+class Run:
+    """A run directory: its config, status, checkpoints, metrics and cached tables."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        data = parse_yaml(read_text(path / layout.CONFIG), str(path / layout.CONFIG))
+        try:
+            self.config = RunConfig.model_validate(data)
+        except ValidationError as error:
+            raise MechdistillError(f"{path / layout.CONFIG}: {problem(error)}") from None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, steps={len(self.steps)})"
+
+    @property
+    def name(self) -> str:
+        """Path inside its experiment, like spt/seed-0."""
+        return str(self.config.path)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """state, step, steps, tokens and seconds, as last written."""
+        path = self.path / layout.STATUS
+        return read_json(path) if path.exists() else {"state": "waiting"}
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, ascending."""
+        return layout.checkpoint_steps(self.path)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """The world it was trained in."""
+        return Sandbox(self.config.sandbox)
+
+    def resolve(self, step: Step = "last") -> int:
+        """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
+        steps = self.steps
+        if not steps:
+            raise MechdistillError(f"{self.path}: has no checkpoint yet; train it first")
+        if step == "last":
+            return steps[-1]
+        if step not in steps:
+            nearest = min(steps, key=lambda known: abs(known - step))
+            raise MechdistillError(f"--checkpoint {step}: {self.name} has none there; the nearest is {nearest}")
+        return step
+
+    def tokens_at(self, step: int) -> int:
+        """Predictions trained on after `step` steps."""
+        return step * self.config.training.batch * self.config.sandbox.seq_len
+
+    def model(self, step: Step = "last") -> Model:
+        """The hooked model of a checkpoint, in eval mode on the CPU."""
+        path = layout.checkpoint_path(self.path, self.resolve(step))
+        weights = load_weights(path).tensors
+        sandbox = self.config.sandbox
+        model = build(self.config.model, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        if expected != found:
+            differing = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            raise MechdistillError(f"{path}: does not fit {layout.CONFIG} (at {differing}); restore the run's own file")
+        model.load_state_dict(weights)
+        return model.eval().requires_grad_(False)
+
+    def weights_digest(self, step: Step = "last") -> str:
+        """SHA-256 of a checkpoint's tensors: equal iff the weights are, bit for bit."""
+        return load_weights(layout.checkpoint_path(self.path, self.resolve(step))).metadata["sha256"]
+
+    def metrics(self) -> pd.DataFrame:
+        """Inline metrics so far, as the long `metrics` table."""
+        table = self.path / layout.METRICS
+        return _read_table(table) if table.exists() else metrics_table(self.path, self.config)
+
+    def cached(self, measure: str, key: str, compute: Callable[[], pd.DataFrame], *, fresh: bool) -> pd.DataFrame:
+        """A measure's table from tables/<measure>-<key>.parquet, computed and stored if absent or `fresh`.
+
+        A file that cannot be read is only cache: it is recomputed, with a warning.
+        """
+        path = self.path / "tables" / f"{measure}-{key}.parquet"
+        if path.exists() and not fresh:
+            try:
+                return _read_table(path)
+            except MechdistillError as error:
+                warnings.warn(f"recomputing: {error}", stacklevel=2)
+        table = compute()
+        write_table(path, table)
+        return table
+
+
+class Experiment:
+    """A directory of runs that share a sandbox."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        file = path / layout.EXPERIMENT
+        try:
+            self.config: ExperimentConfig = experiment(parse_yaml(read_text(file), str(file)))
+        except MechdistillError as error:
+            raise MechdistillError(f"{file}: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"Experiment({str(self.path)!r}, runs={[run.name for run in self.runs]})"
+
+    @property
+    def runs(self) -> list[Run]:
+        """Students and teachers that have been started, students first, in the order of the experiment file."""
+        configs = sorted(expand(self.config), key=lambda config: config.is_teacher)
+        paths = (self.path / config.path for config in configs)
+        return [Run(path) for path in paths if (path / layout.CONFIG).exists()]
+
+    def run(self, name: str) -> Run:
+        """The run at a path like 'spt/seed-0'."""
+        for run in self.runs:
+            if run.name == name:
+                return run
+        known = ", ".join(run.name for run in self.runs) or "none yet"
+        raise MechdistillError(f"run '{name}': not in {self.path}; there are: {known}")
+
+
+def load(path: str | Path) -> Run | Experiment:
+    """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""
+    path = Path(path)
+    if not path.is_dir():
+        raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train --out {path}`")
+    if (path / layout.EXPERIMENT).exists():
+        return Experiment(path)
+    if (path / layout.CONFIG).exists():
+        return Run(path)
+    inside = sorted(child.parent.name for child in path.glob(f"*/{layout.EXPERIMENT}"))
+    if inside:
+        raise MechdistillError(f"{path}: holds several experiments; choose one: {', '.join(inside)}")
+    raise MechdistillError(
+        f"{path}: neither a run nor an experiment (no {layout.CONFIG} or {layout.EXPERIMENT}); "
+        "give the directory that `mechdistill train` wrote"
+    )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise MechdistillError(f"{path}: corrupt ({str(error).splitlines()[0]}); delete it") from None

@@ -1,0 +1,7 @@
+"""Training: the loop, its optimiser, resume, and the engine that runs many."""
+
+from mechdistill.training._engine import Outcome, one_thread
+from mechdistill.training._experiment import Plan, plan, train
+from mechdistill.training._loop import Progress
+
+__all__ = ["Outcome", "Plan", "Progress", "one_thread", "plan", "train"]

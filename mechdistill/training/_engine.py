@@ -1,0 +1,185 @@
+"""Running many runs on this machine: a process each, one torch thread a process, teachers before students.
+
+The same code trains a run here whatever the number of jobs, so neither it nor the order changes any bits.
+"""
+
+import multiprocessing
+import queue
+import signal
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechdistill import teachers
+from mechdistill.config import RunConfig
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import Run, RunWriter, write_text
+from mechdistill.sandbox import Sandbox
+from mechdistill.training._loop import Interrupted, Progress, Trainer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: finished, failed (with one line why), interrupted, or waiting for a teacher that failed."""
+
+    run: str
+    state: str
+    message: str | None = None
+
+
+Report = Callable[[Progress | Outcome], None]
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """One torch thread inside: bit-exactness is promised for that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train_one(root: Path, config: RunConfig, device: str, report: Report, stopped: Callable[[], bool]) -> Outcome:
+    """Train one run to its end; a failure becomes its status and its `error.log`, not an exception."""
+    writer = RunWriter(root, config)
+    name = str(config.path)
+    trainer = None
+    try:
+        with one_thread():
+            trainer = Trainer(config, writer, _teacher(root, config), device)
+            trainer.until_done(report, stopped)
+    except Interrupted:
+        return Outcome(name, "interrupted")
+    except MechdistillError as error:
+        return _failed(writer, trainer, str(error))
+    except Exception as error:
+        write_text(writer.path / "error.log", traceback.format_exc())
+        return _failed(writer, trainer, f"{type(error).__name__}: {error} (see {writer.path / 'error.log'})")
+    return Outcome(name, "finished")
+
+
+def _failed(writer: RunWriter, trainer: Trainer | None, message: str) -> Outcome:
+    step, seconds = (trainer.step, trainer.seconds) if trainer else (0, 0.0)
+    tokens = step * writer.config.training.batch * writer.config.sandbox.seq_len
+    writer.status("failed", step=step, tokens=tokens, seconds=seconds, message=message)
+    return Outcome(str(writer.config.path), "failed", message)
+
+
+def _teacher(root: Path, config: RunConfig) -> teachers.Teacher | None:
+    if config.teacher is None:
+        return None
+    trained = Run(root / config.teacher_path).model() if config.teacher_path else None
+    return teachers.build(config.teacher, Sandbox(config.sandbox), trained)
+
+
+def train_all(
+    root: Path, configs: list[RunConfig], jobs: int, device: str, report: Report, stopped: Callable[[], bool]
+) -> list[Outcome]:
+    """Train runs whose teachers are finished or among them, at most `jobs` at a time; one failing stops no other."""
+    if jobs == 1:
+        return _one_by_one(root, configs, device, report, stopped)
+    return _in_processes(root, configs, jobs, device, report, stopped)
+
+
+def _one_by_one(
+    root: Path, configs: list[RunConfig], device: str, report: Report, stopped: Callable[[], bool]
+) -> list[Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for config in configs:
+        if stopped():
+            outcome = Outcome(str(config.path), "interrupted")
+        else:
+            outcome = _blocked(config, outcomes) or train_one(root, config, device, report, stopped)
+        outcomes[outcome.run] = outcome
+        report(outcome)
+    return list(outcomes.values())
+
+
+def _blocked(config: RunConfig, outcomes: dict[str, Outcome]) -> Outcome | None:
+    """The outcome of a run whose teacher has not finished, or None where it can start."""
+    teacher = outcomes.get(str(config.teacher_path))
+    if teacher is None or teacher.state == "finished":
+        return None
+    if teacher.state == "interrupted":
+        return Outcome(str(config.path), "interrupted")
+    return Outcome(str(config.path), "waiting", f"its teacher {teacher.run} is {teacher.state}")
+
+
+_messages: Any = None  # in a worker: where its progress goes
+_stop: Any = None  # in a worker: set when it shall stop
+
+
+def _start_worker(messages: Any, stop: Any) -> None:
+    global _messages, _stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and sets `stop`
+    _messages, _stop = messages, stop
+
+
+def _work(root: Path, config: RunConfig, device: str) -> Outcome:
+    return train_one(root, config, device, _messages.put, _stop.is_set)
+
+
+def _in_processes(
+    root: Path,
+    configs: list[RunConfig],
+    jobs: int,
+    device: str,
+    report: Report,
+    stopped: Callable[[], bool],
+) -> list[Outcome]:
+    context = multiprocessing.get_context("spawn")  # forking a process that has run torch is not safe
+    messages, stop = context.Queue(), context.Event()
+    waiting, outcomes = list(configs), dict[str, Outcome]()
+    running: dict[Future[Outcome], RunConfig] = {}
+
+    def ended(outcome: Outcome) -> None:
+        outcomes[outcome.run] = outcome
+        report(outcome)
+
+    with ProcessPoolExecutor(
+        min(jobs, len(configs)), mp_context=context, initializer=_start_worker, initargs=(messages, stop)
+    ) as pool:
+        while waiting or running:
+            if stopped():
+                stop.set()
+            for config in list(waiting):
+                blocked = _blocked(config, outcomes)
+                pending = {str(other.path) for other in (*waiting, *running.values())}
+                if stop.is_set():
+                    waiting.remove(config)
+                    ended(Outcome(str(config.path), "interrupted"))
+                elif blocked:
+                    waiting.remove(config)
+                    ended(blocked)
+                elif str(config.teacher_path) not in pending and len(running) < jobs:
+                    waiting.remove(config)
+                    running[pool.submit(_work, root, config, device)] = config
+            done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+            for message in _drain(messages):
+                report(message)
+            for future in done:
+                config = running.pop(future)
+                try:
+                    ended(future.result())
+                except BrokenProcessPool:
+                    reason = "its process was killed (out of memory?); rerun the same command to resume"
+                    ended(Outcome(str(config.path), "failed", reason))
+                    stop.set()
+    return [outcomes[str(config.path)] for config in configs]
+
+
+def _drain(messages: Any) -> Iterator[Progress]:
+    while True:
+        try:
+            yield messages.get_nowait()
+        except queue.Empty:
+            return

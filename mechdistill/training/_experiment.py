@@ -1,0 +1,93 @@
+"""Training an experiment: check, lock, skip what is finished, train the rest, say how it ended."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mechdistill.config import ExperimentConfig, RunConfig, expand, to_yaml
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, write_text
+from mechdistill.training._engine import Outcome, Report, train_all
+
+
+def _ignore(_: Any) -> None:
+    """The default report: nobody listens."""
+
+
+def train(
+    config: ExperimentConfig,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    report: Report = _ignore,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Outcome]:
+    """Train every run of `config` that is not finished yet into the directory `out`.
+
+    Finished runs are skipped, interrupted ones resume bit-exactly, more arms or seeds extend the experiment. Raises
+    `MechdistillError` before anything is written if `out` is somebody else's directory, if any other key differs
+    from the experiment that is there, or if another process is writing it.
+    """
+    out = Path(out)
+    plan(config, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MechdistillError(f"--out {out}: cannot be made ({error.strerror}); choose another") from None
+    with exclusive(out):
+        merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
+        write_text(out / EXPERIMENT, to_yaml(merged))
+        trained = {o.run: o for o in train_all(out, todo, jobs, device, report, stopped)} if todo else {}
+    names = (str(run.path) for run in expand(config))
+    return [trained.get(name, Outcome(name, "finished")) for name in names]
+
+
+class Plan(NamedTuple):
+    """What training an experiment into a directory means."""
+
+    merged: ExperimentConfig  # what the directory will hold: older arms and seeds included
+    todo: list[RunConfig]  # runs that are not finished, teachers first
+
+
+def plan(config: ExperimentConfig, out: Path) -> Plan:
+    """Check that `config` can be trained into `out`, and find what is left to do; writes nothing."""
+    merged = _merged(config, out)
+    return Plan(merged, [run for run in expand(config) if RunWriter(out, run).state != "finished"])
+
+
+def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
+    """The experiment that `out` will hold: `config`, plus arms, teachers and seeds that are there already."""
+    if not out.exists():
+        return config
+    if not (out / EXPERIMENT).exists():
+        if not out.is_dir() or any(not path.name.startswith(".lock") for path in out.iterdir()):
+            raise MechdistillError(
+                f"--out {out}: exists, is not empty and is no experiment; choose an empty or new directory"
+            )
+        return config
+    stored = load(out)
+    assert isinstance(stored, Experiment)
+    old, new = stored.config.model_dump(mode="json"), config.model_dump(mode="json")
+    for key, was, now in _differences(old, new):
+        raise MechdistillError(
+            f"{key}={now!r}: {out} was made with {was!r}; only arms and seeds can be added, "
+            "so change it back or choose another --out"
+        )
+    return config.model_copy(
+        update={
+            "arms": {**stored.config.arms, **config.arms},
+            "teachers": {**stored.config.teachers, **config.teachers},
+            "seeds": tuple(dict.fromkeys((*stored.config.seeds, *config.seeds))),
+        }
+    )
+
+
+def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    """Keys whose values differ, but for seeds and for arms and teachers that only one side has."""
+    if path == ("seeds",):
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new}
+        return [d for key in sorted(keys) for d in _differences(old.get(key), new.get(key), (*path, key))]
+    return [] if old == new else [(".".join(path), old, new)]

@@ -1,0 +1,34 @@
+"""The benchmarks run, and compare like with like; what they measure is printed by `make bench`, never asserted."""
+
+import torch
+
+from mechdistill.model import Transformer
+from tests.benchmarks.__main__ import PAIRS
+from tests.benchmarks.pairs import default_run
+from tests.benchmarks.reference import PlainTransformer, choice_loop
+from tests.helpers import world
+
+
+def test_every_pair_gives_a_ratio() -> None:
+    for name, (pair, _, _) in PAIRS.items():
+        ratios = pair(1, 2)
+        assert len(ratios) == 1, name
+        assert ratios[0] > 0, name
+
+
+def test_the_plain_model_has_the_same_parameters() -> None:
+    run = default_run(1)
+    shape = {"d_vocab": run.sandbox.vocab, "n_ctx": run.sandbox.seq_len}
+    ours, plain = Transformer(run.model, **shape), PlainTransformer(run.model, **shape)
+    count = [sum(p.numel() for p in model.parameters()) for model in (ours, plain)]
+    assert count[0] == count[1]
+    tokens = torch.zeros(2, 5, dtype=torch.long)
+    assert plain(tokens).shape == ours(tokens).shape
+
+
+def test_the_choice_loop_samples_the_same_world() -> None:
+    sandbox = world(seq_len=64)
+    sequences = choice_loop(sandbox, 50)
+    for sequence in sequences:
+        for trigger in sandbox.triggers:
+            assert len(set(sequence[1:][sequence[:-1] == trigger])) <= 1

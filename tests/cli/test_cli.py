@@ -1,0 +1,177 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mechdistill.cli._arguments import parse_checkpoint, parse_seeds
+from mechdistill.config import to_yaml
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import Experiment
+from mechdistill.tables import RUN_COLUMNS, TABLES
+from tests.helpers import micro
+
+
+def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mechdistill", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_help_imports_neither_torch_nor_transformer_lens() -> None:
+    code = (
+        "import sys\nfrom mechdistill.cli import main\nsys.argv = ['mechdistill', '--help']\n"
+        "try: main()\nexcept SystemExit as e: assert not e.code, e.code\n"
+        "heavy = {'torch', 'transformer_lens', 'pandas', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for command in ("train", "induction-scores", "row-curves", "ablate", "presets"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--set", "training.lrr=1"], "training.lrr: unknown key; did you mean 'lr'?"),
+        (["train", "--set", "arms.dpt-90.alpha=1.2"], "arms.dpt-90.alpha=1.2: must be less than or equal to 1"),
+        (["train", "--set", "sandbox.triggers.count=64"], "must be at most vocab - 4 = 60"),
+        (["train", "--set", "sandbox.rows.high=5"], "rows.high=5.0: must be at most ln(vocab) = 4.1589"),
+        (["train", "--set", "arms.dpt-90.teacher=nobody"], "must name an entry of teachers (defined: half-formed)"),
+        (["train", "--set", "training.lr=nan"], "training.lr='nan': must be a number"),
+        (["train", "--set", "lr=nan"], "did you mean 'training.lr'?"),
+        (["train", "--seeds", "3-1"], "--seeds 3-1: a range runs from low to high; did you mean 1-3?"),
+        (["train", "--seeds", "a"], "--seeds a: 'a' must be a seed or a range like 0-4"),
+        (["train", "--arms", "sptt"], "--arms sptt: no such arm; did you mean 'spt'?"),
+        (["train", "--preset", "quikstart"], "did you mean 'quickstart'?"),
+        (["train", "missing.yaml"], "missing.yaml: no such experiment file"),
+        (["train", "--device", "tpu"], "--device tpu: not on this machine"),
+        (["train", "--out", "occupied"], "is not empty and is no experiment"),
+        (["induction-scores", "nowhere"], "nowhere: no such directory"),
+        (["induction-scores", "occupied"], "occupied: neither a run nor an experiment"),
+        (["row-curves", "occupied"], "occupied: neither a run nor an experiment"),
+        (["ablate", "occupied", "--checkpoint", "first"], "neither a run nor an experiment"),
+        (["presets", "tinny"], "did you mean 'tiny'?"),
+    ],
+)
+def test_bad_input_is_one_line_exit_two_and_nothing_written(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "occupied").mkdir()
+    (tmp_path / "occupied" / "thesis.tex").write_text("precious")
+    result = mechdistill(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stdout == ""
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["occupied", "occupied/thesis.tex"]
+
+
+def test_a_wrong_option_exits_two() -> None:
+    result = mechdistill("train", "--jobs", "0")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "micro.yaml").write_text(to_yaml(micro()))
+    return folder / "runs/micro", mechdistill("train", "micro.yaml", cwd=folder)
+
+
+def test_train_says_what_came_out_where_and_what_next(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    path, result = made
+    assert result.returncode == 0, result.stderr
+    assert "copy accuracy" in result.stdout
+    assert "no matching" in result.stdout
+    assert "next: mechdistill induction-scores runs/micro" in result.stderr
+    assert (path / "spt/seed-0/metrics.parquet").exists()
+
+
+def test_train_json_is_one_document(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    path, _ = made
+    result = mechdistill("train", path.parent.parent / "micro.yaml", "--out", path, "--json")
+    document = json.loads(result.stdout)
+    assert document["schema"] == 1
+    assert {row["state"] for row in document["rows"]} == {"finished"}
+    assert {row["arm"] for row in document["rows"]} == {"spt", "dpt", "teacher:young"}
+    assert set(document["rows"][0]) == {column.name for column in TABLES["train"]}
+    for row in document["rows"]:
+        assert Path(row["path"]).is_dir()
+        assert 0 <= row["copy_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("command", "checkpoint"), [("induction-scores", "all"), ("row-curves", "all"), ("ablate", "last")]
+)
+def test_measures_print_a_table_write_a_figure_and_give_json(
+    made: tuple[Path, subprocess.CompletedProcess[str]], command: str, checkpoint: str
+) -> None:
+    path, _ = made
+    shown = mechdistill(command, path, "--checkpoint", checkpoint)
+    assert shown.returncode == 0, shown.stderr
+    assert "spt/seed-0" in shown.stdout
+    assert "dpt/seed-0" in shown.stdout
+    figure = path / "figures" / f"{command}.html"
+    assert str(figure) in shown.stderr.replace("\n", "")
+    assert "plotly" in figure.read_text()
+    result = mechdistill(command, path, "--json", "--checkpoint", checkpoint)
+    document = json.loads(result.stdout)
+    assert set(document) == {"schema", "rows"}
+    assert set(document["rows"][0]) == {c.name for c in (*RUN_COLUMNS, *TABLES[command])}
+    steps = {row["step"] for row in document["rows"] if row["arm"] == "spt"}
+    assert steps == ({0, 1, 2, 4, 6, 8, 12, 16, 18, 24} if checkpoint == "all" else {24})
+
+
+def test_induction_scores_come_best_first(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    path, _ = made
+    result = mechdistill("induction-scores", path / "spt/seed-0")
+    lines = [line.split() for line in result.stdout.splitlines() if line[:1] == "L"]
+    lookup = [float(line[-1]) for line in lines]
+    assert len(lookup) == 4
+    assert lookup == sorted(lookup, reverse=True)
+    assert {line[0] for line in lines} == {"L0H0", "L0H1", "L1H0", "L1H1"}
+
+
+def test_a_corrupt_checkpoint_is_one_line_and_nothing_is_written(trained: Experiment, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(trained.path, tmp_path / "copy"))
+    shutil.rmtree(copy / "figures", ignore_errors=True)
+    checkpoint = max((copy / "spt/seed-0/checkpoints").glob("*"))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
+    before = sorted(copy.rglob("*"))
+    for command in ("induction-scores", "row-curves", "ablate"):
+        result = mechdistill(command, copy, "--checkpoint", "last")
+        assert result.returncode == 2
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+        assert str(checkpoint) in result.stderr
+        assert "corrupt" in result.stderr
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_a_checkpoint_that_is_not_there_names_the_nearest(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    result = mechdistill("induction-scores", made[0] / "spt/seed-0", "--checkpoint", "9")
+    assert result.returncode == 2
+    assert "the nearest is 8" in result.stderr
+
+
+def test_presets_are_listed_and_printed() -> None:
+    listed = mechdistill("presets")
+    assert listed.returncode == 0
+    assert "quickstart" in listed.stdout
+    assert "Twins of one seed" in listed.stdout
+    assert "vocab: 64" in mechdistill("presets", "quickstart").stdout
+
+
+def test_seed_and_checkpoint_lists() -> None:
+    assert parse_seeds("0-4") == [0, 1, 2, 3, 4]
+    assert parse_seeds("7") == [7]
+    assert parse_seeds("0, 2,5-6,2") == [0, 2, 5, 6]
+    for bad in ("", "-1", "1-", "3-1", "x"):
+        with pytest.raises(MechdistillError, match="--seeds"):
+            parse_seeds(bad)
+    assert parse_checkpoint("all") == "all"
+    assert parse_checkpoint("12") == 12
+    with pytest.raises(MechdistillError, match="must be last, all or a step"):
+        parse_checkpoint("-3")

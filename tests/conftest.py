@@ -1,0 +1,26 @@
+"""What every test shares: one torch thread, as in a run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mechdistill.runs import Experiment, load
+from mechdistill.training import train
+from tests.helpers import micro
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A finished micro experiment with twins and a checkpoint teacher; tests must not write into it."""
+    out: Path = tmp_path_factory.mktemp("trained") / "micro"
+    outcomes = train(micro(), out)
+    assert {outcome.state for outcome in outcomes} == {"finished"}, outcomes
+    experiment = load(out)
+    assert isinstance(experiment, Experiment)
+    return experiment

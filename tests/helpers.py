@@ -1,0 +1,96 @@
+"""Builders that several tests use: small configs, small worlds, and a network that is an induction circuit by hand."""
+
+from typing import Any
+
+import torch
+
+from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
+from mechdistill.model import Transformer
+from mechdistill.sandbox import Sandbox
+
+
+def micro(**changes: Any) -> ExperimentConfig:
+    """Twins and a teacher in a world so small that training all three takes a second."""
+    data: dict[str, Any] = {
+        "name": "micro",
+        "sandbox": {"vocab": 12, "seq_len": 16, "rows": {"high": 2.0}, "triggers": {"count": 2}},
+        "model": {"n_layers": 2, "d_model": 16, "n_heads": 2},
+        "training": {
+            "tokens": 16 * 4 * 24,
+            "batch": 4,
+            "warmup": 4,
+            "evaluate_every": 5,
+            "checkpoint_every": 6,
+            "eval_sequences": 16,
+        },
+        "teachers": {"young": {"kind": "checkpoint", "training": {"tokens": 16 * 4 * 8}}},
+        "arms": {"spt": {}, "dpt": {"alpha": 0.9, "teacher": "young"}},
+    }
+    return experiment(merged(data, changes))
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with nested `changes` applied."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def world(**changes: Any) -> Sandbox:
+    """A small sandbox."""
+    base: dict[str, Any] = {"vocab": 12, "seq_len": 16, "rows": {"high": 2.0}, "triggers": {"count": 2}}
+    return Sandbox(SandboxConfig.model_validate(merged(base, changes)))
+
+
+def transformer(*, d_vocab: int = 12, n_ctx: int = 16, seed: int = 0, **changes: Any) -> Transformer:
+    """A small transformer with random weights, norms included, so that nothing is an identity by accident."""
+    config = ModelConfig(**{"n_layers": 2, "d_model": 16, "n_heads": 2, **changes})
+    model = Transformer(config, d_vocab=d_vocab, n_ctx=n_ctx)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(float(name.endswith("weight")), 0.3, generator=generator)
+    return model.requires_grad_(False)
+
+
+def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Transformer:
+    """A two-layer, attention-only transformer that is an induction circuit, weight by weight.
+
+    The residual stream has three parts: what token (vocab), which position (n_ctx), what token came before (vocab).
+    L0H0 attends to the previous position and copies that token into the third part. L1H0 matches its own token
+    against the third part of the sources, so it finds what followed the token last time. The other head of each
+    layer is zero and attends uniformly. The unembedding is not part of the test.
+    """
+    token, position, before = (
+        range(vocab),
+        range(vocab, vocab + n_ctx),
+        range(vocab + n_ctx, 2 * vocab + n_ctx),
+    )
+    d = max(vocab, n_ctx)
+    model = Transformer(
+        ModelConfig(n_layers=2, d_model=2 * vocab + n_ctx, n_heads=2, d_head=d), d_vocab=vocab, n_ctx=n_ctx
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "ln" not in name:
+                parameter.zero_()
+        model.W_E[:, token] = torch.eye(vocab)
+        model.W_pos[:, position] = torch.eye(n_ctx)
+        q, k, v = (part.view(2, d, -1) for part in model.blocks[0].attn.W_QKV.chunk(3))
+        for p in range(1, n_ctx):  # the query at p reads like the key at p - 1
+            q[0, p - 1, position[p]] = sharpness
+        for p in range(n_ctx):
+            k[0, p, position[p]] = 1.0
+        for t in range(vocab):
+            v[0, t, token[t]] = 1.0
+            model.blocks[0].attn.W_O[0, t, before[t]] = 1.0
+        q, k, v = (part.view(2, d, -1) for part in model.blocks[1].attn.W_QKV.chunk(3))
+        for t in range(vocab):
+            q[0, t, token[t]] = sharpness
+            k[0, t, before[t]] = 1.0
+            v[0, t, token[t]] = 1.0
+            model.blocks[1].attn.W_O[0, t, token[t]] = 1.0
+        model.W_U[token] = torch.eye(vocab)
+    return model.requires_grad_(False)

@@ -1,0 +1,139 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mechdistill import analysis
+from mechdistill.plots import ablation_figure, arm_colours, induction_scores_figure, row_curves_figure, to_html
+from mechdistill.runs import Experiment
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    "--no-first-run"
+)
+
+
+@pytest.fixture(scope="module")
+def scores(trained: Experiment) -> pd.DataFrame:
+    return analysis.induction_scores(trained, "all")
+
+
+def test_every_value_of_the_table_is_in_the_heat_maps(scores: pd.DataFrame) -> None:
+    figure = induction_scores_figure(scores)
+    metrics, runs = scores["metric"].nunique(), scores["run"].nunique()
+    assert len(figure.data) == metrics * runs
+    assert sum(bool(trace.visible) for trace in figure.data) == runs
+    steps = sorted(scores.loc[scores["run"] == "spt/seed-0", "step"].unique())
+    assert [frame.name for frame in figure.frames] == [str(step) for step in steps]
+    order = list(dict.fromkeys(scores["metric"]))
+    for frame, step in zip(figure.frames, steps, strict=True):
+        at = scores[(scores["run"] == "spt/seed-0") & (scores["step"] == step)]
+        for i, metric in enumerate(order):
+            z = frame.data[i * runs].z
+            for row in at[at["metric"] == metric].to_dict("records"):
+                assert z[row["layer"]][row["head"]] == row["value"]
+
+
+def test_a_run_that_stopped_early_shows_its_last_checkpoint(scores: pd.DataFrame) -> None:
+    figure = induction_scores_figure(scores)
+    teacher = list(dict.fromkeys(scores["run"])).index("teachers/young/seed-0")
+    own = scores[(scores["run"] == "teachers/young/seed-0") & (scores["metric"] == scores["metric"].iloc[0])]
+    last = own[own["step"] == own["step"].max()]
+    z = figure.frames[-1].data[teacher].z
+    assert [z[r["layer"]][r["head"]] for r in last.to_dict("records")] == last["value"].tolist()
+
+
+def test_one_checkpoint_needs_no_slider(trained: Experiment) -> None:
+    figure = induction_scores_figure(analysis.induction_scores(trained))
+    assert not figure.frames
+    assert not figure.layout.sliders
+
+
+def test_arms_keep_their_colours() -> None:
+    colours = arm_colours(["dpt-90", "spt", "mine", "other", "teacher:x"])
+    assert colours["spt"] == arm_colours(["spt"])["spt"]
+    assert len(set(colours.values())) == 5
+    assert len(arm_colours([f"arm{i}" for i in range(30)])) == 30
+
+
+def test_row_curves_average_buckets_over_positions(trained: Experiment) -> None:
+    table = analysis.row_curves(trained)
+    figure = row_curves_figure(table)
+    spt = next(trace for trace in figure.data if trace.name == "spt")
+    rows = table[(table["arm"] == "spt") & (table["bucket"] == 0)]
+    wide = rows.pivot(index=["tokens", "row"], columns="metric", values="value").reset_index()
+    wide["total"] = wide["kl"] * wide["positions"]
+    expected = wide.groupby("tokens")["total"].sum() / wide.groupby("tokens")["positions"].sum()
+    assert list(spt.x) == list(expected.index)
+    assert list(spt.y) == pytest.approx(list(expected))
+
+
+def test_several_seeds_get_a_mean_line(trained: Experiment) -> None:
+    table = analysis.row_curves(trained.run("spt/seed-0"))
+    other = table.assign(seed=1, run="spt/seed-1", value=table["value"] * 3)
+    figure = row_curves_figure(pd.concat([table, other]))
+    lines = [trace for trace in figure.data if trace.legendgroup == "spt" and trace.mode == "lines"][:3]
+    assert [line.line.width for line in lines] == [1, 1, 2.5]
+    assert list(lines[2].y) == pytest.approx([2 * value for value in lines[0].y])
+
+
+def test_ablation_bars_show_means_and_ranges_of_controls(trained: Experiment) -> None:
+    table = analysis.ablate(trained.run("spt/seed-0"))
+    circuit = table[table["what"] == "head"].assign(what="lookup", heads="L1H0")
+    control = circuit.assign(what="lookup: random subspace", control=True)
+    both = pd.concat([table, circuit.head(1), control.head(1), control.head(1).assign(value=9.0)])
+    figure = ablation_figure(both)
+    bars = next(trace for trace in figure.data if trace.name == "mean ablation")
+    at = list(bars.y).index("… same norm, random subspace")
+    first = control.head(1)["value"].item()
+    assert bars.x[at] == pytest.approx((first + 9) / 2)
+    assert bars.error_x.array[at] == pytest.approx((9 - first) / 2)
+
+
+@pytest.fixture
+def page(scores: pd.DataFrame, tmp_path: Path) -> Iterator[Any]:
+    """The heat maps in a real browser that may reach nothing but the file."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    path = tmp_path / "scores.html"
+    path.write_text(to_html(induction_scores_figure(scores)), encoding="utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        page = browser.new_page(viewport={"width": 1300, "height": 800})
+        page.outside, page.problems = [], []
+        page.on(
+            "request",
+            lambda r: page.outside.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None,
+        )
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".slider-group")
+        yield page
+        browser.close()
+
+
+def test_the_page_works_offline_in_a_real_browser(page: Any, scores: pd.DataFrame) -> None:
+    steps = sorted(scores["step"].unique())
+    z_of_first = "document.querySelector('.js-plotly-plot').data[0].z.bdata"
+    assert page.text_content(".slider-label") == f"checkpoint: step {steps[-1]}"
+    before = page.evaluate(z_of_first)
+    box = page.locator(".slider-rail-touch-rect").bounding_box()
+    page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+    page.wait_for_function(f"() => document.querySelector('.slider-label').textContent.endsWith('step {steps[0]}')")
+    page.wait_for_function(f"() => {z_of_first} !== '{before}'")
+    visible = "() => document.querySelector('.js-plotly-plot').data.map(t => t.visible)"
+    page.locator(".updatemenu-header").click()
+    page.locator(".updatemenu-dropdown-button").nth(1).click()
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot').data[0].visible === true")
+    chosen = page.evaluate(visible)
+    page.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    page.wait_for_function(f"() => {z_of_first} === '{before}'")
+    assert page.evaluate(visible) == chosen, "moving the slider undid the choice of score"
+    assert page.outside == []
+    assert page.problems == []

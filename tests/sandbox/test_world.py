@@ -1,0 +1,136 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mechdistill.sandbox import CHUNK, N_BUCKETS
+from tests.helpers import world
+
+
+def test_a_sequence_depends_on_its_index_alone() -> None:
+    sandbox = world()
+    reference = sandbox.sequences(3, CHUNK - 50, 100)
+    for batch in (1, 7, 32):
+        parts = [sandbox.sequences(3, CHUNK - 50 + i, min(batch, 100 - i)) for i in range(0, 100, batch)]
+        assert torch.equal(torch.cat(parts), reference)
+    assert torch.equal(world().sequences(3, CHUNK - 10, 20), reference[40:60])
+    assert not torch.equal(sandbox.sequences(4, CHUNK - 50, 100), reference)
+    assert not torch.equal(sandbox.sequences(3, CHUNK - 50, 100, "evaluation"), reference)
+
+
+def test_another_process_draws_the_same_data() -> None:
+    code = "from tests.helpers import world; print(world().sequences(5, 2040, 16).tolist())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == str(world().sequences(5, 2040, 16).tolist())
+
+
+def test_transition_frequencies_pass_a_chi_squared_test() -> None:
+    sandbox = world(seq_len=64)
+    sequences = torch.cat([sandbox.sequences(0, i * CHUNK, CHUNK) for i in range(4)])
+    source, target = sequences[:, :-1].flatten().numpy(), sequences[:, 1:].flatten().numpy()
+    counts = np.zeros((sandbox.vocab, sandbox.vocab))
+    np.add.at(counts, (source, target), 1)
+    p_values = []
+    for row in range(sandbox.vocab):
+        if row in sandbox.triggers:
+            continue
+        expected = sandbox.pi[row] * counts[row].sum()
+        common = expected > 5
+        observed = np.append(counts[row][common], counts[row][~common].sum())
+        expected = np.append(expected[common], expected[~common].sum())
+        kept = expected > 0
+        p_values.append(stats.chisquare(observed[kept], expected[kept] * observed.sum() / expected[kept].sum()).pvalue)
+    assert stats.combine_pvalues(p_values).pvalue > 1e-3, p_values
+    # a sampler that ignored the triggers would fail on their rows
+    trigger = sandbox.triggers[0]
+    assert (
+        stats.chisquare(
+            counts[trigger] + 1,
+            (sandbox.pi[trigger] + 1e-9) * (counts[trigger] + 1).sum() / (sandbox.pi[trigger] + 1e-9).sum(),
+        ).pvalue
+        < 1e-6
+    )
+
+
+def test_targets_are_constant_uniform_and_no_triggers() -> None:
+    sandbox = world(seq_len=64)
+    sequences = sandbox.sequences(0, 0, CHUNK)
+    for trigger in sandbox.triggers:
+        targets = []
+        for sequence in sequences:
+            after = sequence[1:][sequence[:-1] == trigger]
+            assert len(set(after.tolist())) <= 1
+            targets += after[:1].tolist()
+        assert not set(targets) & set(sandbox.triggers)
+        ordinary = sandbox.vocab - len(sandbox.triggers)
+        counts = np.bincount(targets, minlength=sandbox.vocab)
+        assert stats.chisquare(np.delete(counts, sandbox.triggers)).pvalue > 1e-3
+        assert (counts > 0).sum() == ordinary
+
+
+def test_noise_breaks_the_rule_as_often_as_it_says() -> None:
+    noise = 0.3
+    sandbox = world(seq_len=64, triggers={"noise": noise})
+    sequences = torch.cat([sandbox.sequences(0, i * CHUNK, CHUNK) for i in range(2)])
+    trigger = sandbox.triggers[0]
+    pairs = []
+    for sequence in sequences:
+        after = sequence[1:][sequence[:-1] == trigger][:2].tolist()
+        if len(after) == 2:
+            pairs.append(after[0] == after[1])
+    # two occurrences agree if both follow the rule, or by chance
+    pi = sandbox.pi[trigger]
+    ordinary = np.setdiff1d(np.arange(sandbox.vocab), sandbox.triggers)
+    chance = 2 * noise * (1 - noise) * pi[ordinary].mean() + noise**2 * (pi**2).sum()
+    expected = (1 - noise) ** 2 + chance
+    assert stats.binomtest(sum(pairs), len(pairs), expected).pvalue > 1e-3
+
+
+def test_the_first_token_follows_the_stationary_law() -> None:
+    sandbox = world()
+    counts = np.bincount(sandbox.sequences(0, 0, CHUNK)[:, 0].numpy(), minlength=sandbox.vocab)
+    assert stats.chisquare(counts, sandbox.stationary * counts.sum()).pvalue > 1e-3
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.4]))
+def test_labels_equal_a_loop_in_plain_python(seed: int, noise: float) -> None:
+    sandbox = world(triggers={"noise": noise})
+    sequences = sandbox.sequences(seed, 0, 6)
+    occurrence = sandbox.occurrence(sequences)
+    sources = sandbox.lookup_sources(sequences)
+    hits = sandbox.no_matching_hits(sequences)
+    for b, sequence in enumerate(sequences.tolist()):
+        for q, token in enumerate(sequence):
+            expected = sequence[: q + 1].count(token) if token in sandbox.triggers else 0
+            assert occurrence[b, q] == expected
+            earlier = [j for j in range(q) if sequence[j] == token] if expected >= 2 else []
+            assert sources[b, q].nonzero().flatten().tolist() == [j + 1 for j in earlier if j + 1 < q]
+            if q == len(sequence) - 1:
+                continue
+            after = [sequence[j + 1] for j in range(q) if sequence[j] in sandbox.triggers]
+            best = {t for t in after if after.count(t) == max(map(after.count, after))}
+            right = sequence[q + 1] in best and expected >= 2
+            assert hits[b, q] == pytest.approx(1 / len(best) if right else 0)
+
+
+def test_buckets_are_quartiles_of_ordinary_rows() -> None:
+    sandbox = world(vocab=42, rows={"high": 3.0})
+    for bucket in range(N_BUCKETS - 1):
+        below, above = (sandbox.row_entropy[sandbox.bucket == b] for b in (bucket, bucket + 1))
+        assert below.max() < above.min()
+        assert abs(len(below) - len(above)) <= 1
+    assert (sandbox.bucket[list(sandbox.triggers)] == -1).all()
+
+
+def test_named_triggers_and_no_triggers() -> None:
+    assert world(triggers={"tokens": [3, 7], "count": 2}).triggers == (3, 7)
+    plain = world(triggers={"count": 0})
+    tokens = plain.sequences(0, 0, 50)
+    assert (plain.occurrence(tokens) == 0).all()
+    assert torch.equal(plain.law(tokens), plain.log_pi[tokens])

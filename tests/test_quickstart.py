@@ -1,0 +1,47 @@
+"""The claims about the default preset, on the real thing: five seeds, minutes of training."""
+
+from pathlib import Path
+
+import pytest
+
+from mechdistill import analysis
+from mechdistill.config import load_experiment
+from mechdistill.runs import Experiment, load
+from mechdistill.training import train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def spt(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    out: Path = tmp_path_factory.mktemp("study") / "quickstart"
+    config = load_experiment(settings=["arms={spt: {alpha: 0.0}}", "seeds=[0, 1, 2, 3, 4]"])
+    assert {outcome.state for outcome in train(config, out, jobs=2)} == {"finished"}
+    experiment = load(out)
+    assert isinstance(experiment, Experiment)
+    return experiment
+
+
+def test_spt_forms_the_copy_circuit_in_every_seed(spt: Experiment) -> None:
+    for run in spt.runs:
+        last = run.metrics().query("step == step.max() and occurrence == 2").set_index("metric")["value"]
+        assert last["copy-accuracy"] >= 0.95, run.name
+        assert last["no-matching-accuracy"] < 0.6, "the baseline must leave room for a circuit"
+
+
+def test_knocking_out_the_lookup_heads_costs_five_times_its_control(spt: Experiment) -> None:
+    effects = analysis.ablate(spt).query("metric == 'copy-loss-delta' and ablation == 'mean'")
+    for run, rows in effects.groupby("run"):
+        lookup = rows[rows["what"] == "lookup"]["value"].item()
+        controls = rows[rows["what"] == "lookup: outside"]["value"]
+        if controls.empty:  # every head of the layer belongs to the circuit
+            controls = rows[rows["what"] == "lookup: random subspace"]["value"]
+        assert lookup >= 5 * controls.mean() > 0, run
+
+
+def test_scores_rise_from_chance(spt: Experiment) -> None:
+    scores = analysis.induction_scores(spt).query("metric == 'trigger-lookup'")
+    best = scores.loc[scores.groupby("run")["value"].idxmax()]
+    assert (best["value"] > 0.9).all()
+    assert (best["null_max"] < 0.2).all()
+    assert (best["untrained"] < 0.1).all()
