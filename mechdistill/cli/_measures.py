@@ -22,9 +22,9 @@ def show_induction_scores(directory: Path, checkpoint: str, as_json: bool, fresh
         return
     last = _last_step(scores)
     for seed, of_seed in last.groupby("seed", sort=False):
+        stdout().print(_twins(int(str(seed)), of_seed))
         for run, part in of_seed.groupby("run", sort=False):
             stdout().print(_score_table(str(run), part))
-        stdout().print(_twins(int(str(seed)), of_seed))
     _write_figure(directory, "induction-scores", plots.induction_scores_figure(scores))
 
 
@@ -66,13 +66,12 @@ def _last_step(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def _score_table(run: str, scores: pd.DataFrame) -> Any:
-    """Heads in order of the ranking score, which is trigger-lookup where there is something to look up."""
+    """Every score of every head, in order of the ranking score."""
     metrics = list(dict.fromkeys(scores["metric"]))
     wide = scores.pivot(index=["layer", "head"], columns="metric", values="value")
-    ranking = "trigger-lookup" if "trigger-lookup" in metrics else "induction"
     rows = [
         [str(Head(row["layer"], row["head"])), *(number(row[metric]) for metric in metrics)]
-        for row in wide.sort_values(ranking, ascending=False).reset_index().to_dict("records")
+        for row in wide.sort_values(_ranking(scores), ascending=False).reset_index().to_dict("records")
     ]
     for label, column in (("chance", "chance"), ("null, best head", "null_max")):
         reference = scores.groupby("metric", sort=False)[column].first()
@@ -83,34 +82,25 @@ def _score_table(run: str, scores: pd.DataFrame) -> Any:
     return table(f"\n{run} at step {step}: attention to the positions each score names", ["head", *metrics], rows)
 
 
+def _ranking(scores: pd.DataFrame) -> str:
+    """trigger-lookup, where there is something to look up."""
+    return "trigger-lookup" if "trigger-lookup" in set(scores["metric"]) else "induction"
+
+
 def _twins(seed: int, scores: pd.DataFrame) -> Any:
-    """One line a run: which heads stand out, and how much."""
-    rows: list[list[str]] = []
-    for run, part in scores.groupby("run", sort=False):
+    """The runs of one seed as columns: the heads of the copy circuit, then all heads by the ranking score."""
+    ranking = _ranking(scores)
+    columns: list[list[str]] = []
+    for _, part in scores.groupby("run", sort=False):
         circuit = copy_circuit(part)
-        best = part.groupby("metric")["value"].max()
-        rows.append(
-            [
-                str(run),
-                names(circuit.lookup) or "none",
-                names(circuit.previous_token) or "none",
-                *(number(best.get(metric)) for metric in ("trigger-lookup", "induction", "induction-general")),
-            ]
-        )
-    columns = [
-        "run",
-        "lookup heads",
-        "previous-token heads",
-        "trigger-lookup",
-        "induction",
-        "induction-general",
-    ]
-    return table(
-        f"\nseed {seed}, side by side: the heads of the copy circuit and the best scores",
-        columns,
-        rows,
-        right=3,
-    )
+        ranked = part[part["metric"] == ranking].sort_values("value", ascending=False).to_dict("records")
+        heads = [f"{Head(row['layer'], row['head'])} {number(row['value'])}" for row in ranked]
+        columns.append([names(circuit.lookup) or "none", names(circuit.previous_token) or "none", *heads])
+    longest = max(len(column) for column in columns)
+    labels = ["lookup heads", "previous-token heads", *(f"{ranking} #{i + 1}" for i in range(longest - 2))]
+    cells = [column + [""] * (longest - len(column)) for column in columns]
+    rows = [list(row) for row in zip(labels, *cells, strict=True)]
+    return table(f"seed {seed}, side by side", ["", *(str(run) for run in dict.fromkeys(scores["run"]))], rows)
 
 
 def _row_table(curves: pd.DataFrame) -> Any:

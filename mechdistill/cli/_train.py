@@ -32,10 +32,10 @@ def run_training(experiment: ExperimentConfig, out: Path, jobs: int | None, devi
     results = _results(out, experiment, outcomes)
     print_json(results) if as_json else stdout().print(_summary(results))
     for outcome in outcomes:
-        if outcome.message:
+        if outcome.message and not stopper.asked:
             stderr.print(f"{outcome.run}: {outcome.state}: {outcome.message}", markup=False)
     states = {outcome.state for outcome in outcomes}
-    if "interrupted" in states:
+    if stopper.asked and states != {"finished"}:
         stderr.print("interrupted; run the same command again to resume where it stopped")
         sys.exit(130)
     if states - {"finished"}:

@@ -41,12 +41,13 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
         cols=columns,
         subplot_titles=runs,
         shared_yaxes=True,
+        shared_xaxes="all",  # pyright: ignore[reportArgumentType]  (plotly's annotation says bool)
         horizontal_spacing=0.03,
         vertical_spacing=min(0.2, 90 / height),
     )
     for i, run in enumerate(runs):
         part = copy[copy["run"] == run]
-        for ablation in dict.fromkeys(part["ablation"]):
+        for ablation in reversed(list(dict.fromkeys(part["ablation"]))):  # plotly stacks a group upwards
             groups = part[part["ablation"] == ablation].groupby("label", sort=False)
             stats = groups["value"].agg(["mean", "min", "max"])
             control, heads = groups["control"].first(), groups["heads"].first()
@@ -81,7 +82,14 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     return styled(figure, title, height).update_layout(
         barmode="group",
         margin={"t": 120},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1 + 45 / height, "yanchor": "bottom"},
+        legend={
+            "orientation": "h",
+            "traceorder": "reversed",
+            "x": 1,
+            "xanchor": "right",
+            "y": 1 + 45 / height,
+            "yanchor": "bottom",
+        },
     )
 
 

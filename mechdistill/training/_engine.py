@@ -27,7 +27,7 @@ from mechdistill.training._loop import Interrupted, Progress, Trainer
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: finished, failed (with one line why), interrupted, or waiting for a teacher that failed."""
+    """How a run ended: finished, failed (with one line why), interrupted, or waiting: never started."""
 
     run: str
     state: str
@@ -96,7 +96,7 @@ def _one_by_one(
     outcomes: dict[str, Outcome] = {}
     for config in configs:
         if stopped():
-            outcome = Outcome(str(config.path), "interrupted")
+            outcome = Outcome(str(config.path), "waiting")
         else:
             outcome = _blocked(config, outcomes) or train_one(root, config, device, report, stopped)
         outcomes[outcome.run] = outcome
@@ -109,8 +109,6 @@ def _blocked(config: RunConfig, outcomes: dict[str, Outcome]) -> Outcome | None:
     teacher = outcomes.get(str(config.teacher_path))
     if teacher is None or teacher.state == "finished":
         return None
-    if teacher.state == "interrupted":
-        return Outcome(str(config.path), "interrupted")
     return Outcome(str(config.path), "waiting", f"its teacher {teacher.run} is {teacher.state}")
 
 
@@ -148,32 +146,35 @@ def _in_processes(
     with ProcessPoolExecutor(
         min(jobs, len(configs)), mp_context=context, initializer=_start_worker, initargs=(messages, stop)
     ) as pool:
-        while waiting or running:
-            if stopped():
-                stop.set()
-            for config in list(waiting):
-                blocked = _blocked(config, outcomes)
-                pending = {str(other.path) for other in (*waiting, *running.values())}
-                if stop.is_set():
-                    waiting.remove(config)
-                    ended(Outcome(str(config.path), "interrupted"))
-                elif blocked:
-                    waiting.remove(config)
-                    ended(blocked)
-                elif str(config.teacher_path) not in pending and len(running) < jobs:
-                    waiting.remove(config)
-                    running[pool.submit(_work, root, config, device)] = config
-            done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            for message in _drain(messages):
-                report(message)
-            for future in done:
-                config = running.pop(future)
-                try:
-                    ended(future.result())
-                except BrokenProcessPool:
-                    reason = "its process was killed (out of memory?); rerun the same command to resume"
-                    ended(Outcome(str(config.path), "failed", reason))
+        try:
+            while waiting or running:
+                if stopped():
                     stop.set()
+                for config in list(waiting):
+                    blocked = _blocked(config, outcomes)
+                    pending = {str(other.path) for other in (*waiting, *running.values())}
+                    if stop.is_set():
+                        waiting.remove(config)
+                        ended(Outcome(str(config.path), "waiting"))
+                    elif blocked:
+                        waiting.remove(config)
+                        ended(blocked)
+                    elif str(config.teacher_path) not in pending and len(running) < jobs:
+                        waiting.remove(config)
+                        running[pool.submit(_work, root, config, device)] = config
+                done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+                for message in _drain(messages):
+                    report(message)
+                for future in done:
+                    config = running.pop(future)
+                    try:
+                        ended(future.result())
+                    except BrokenProcessPool:
+                        reason = "its process was killed (out of memory?); rerun the same command to resume"
+                        ended(Outcome(str(config.path), "failed", reason))
+                        stop.set()
+        finally:
+            stop.set()  # whatever ended the loop, no worker trains on
     return [outcomes[str(config.path)] for config in configs]
 
 

@@ -148,7 +148,11 @@ def test_a_tampered_config_is_refused(copy: Path) -> None:
 
 
 def test_two_writers_are_kept_apart(tmp_path: Path) -> None:
-    with exclusive(tmp_path), pytest.raises(MechdistillError, match=f"in use by process {os.getpid()}"), exclusive(tmp_path):
+    with (
+        exclusive(tmp_path),
+        pytest.raises(MechdistillError, match=f"in use by process {os.getpid()}"),
+        exclusive(tmp_path),
+    ):
         pass
     with exclusive(tmp_path):  # it is free again
         pass
