@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mechdistill.analysis import ablate, induction_scores, row_curves
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
-    from mechdistill.model import to_transformer_lens
+    from mechdistill.model import from_transformer_lens, to_transformer_lens
+    from mechdistill.prompting import prompt
     from mechdistill.runs import Experiment, Run, load
     from mechdistill.training import train
 
@@ -25,9 +26,11 @@ _HOMES = {
     "MechdistillError": "mechdistill.errors",
     "Run": "mechdistill.runs",
     "ablate": "mechdistill.analysis",
+    "from_transformer_lens": "mechdistill.model",
     "induction_scores": "mechdistill.analysis",
     "load": "mechdistill.runs",
     "load_experiment": "mechdistill.config",
+    "prompt": "mechdistill.prompting",
     "row_curves": "mechdistill.analysis",
     "to_transformer_lens": "mechdistill.model",
     "train": "mechdistill.training",
@@ -38,9 +41,11 @@ __all__ = [
     "MechdistillError",
     "Run",
     "ablate",
+    "from_transformer_lens",
     "induction_scores",
     "load",
     "load_experiment",
+    "prompt",
     "row_curves",
     "to_transformer_lens",
     "train",

@@ -5,6 +5,7 @@ The functions mirror the commands: `induction_scores(run)` is `mechdistill induc
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,9 +13,10 @@ import pandas as pd
 import torch
 
 from mechdistill import circuits, evals
+from mechdistill.errors import MechdistillError
 from mechdistill.positions import EvaluationSet, predict
 from mechdistill.runs import Experiment, Run
-from mechdistill.tables import TABLES, with_run
+from mechdistill.tables import RUN_COLUMNS, TABLES, with_run
 
 Checkpoint = int | Literal["last", "all"]
 
@@ -28,7 +30,7 @@ def induction_scores(target: Run | Experiment, checkpoint: Checkpoint = "last", 
 
     See `circuits.head_scores` and the registry `circuits.SCORES` for definitions; `fresh` ignores cached tables.
     """
-    return _for_each(target, checkpoint, lambda run, step: _scores(run, step, fresh=fresh))
+    return _for_each(target, checkpoint, lambda run, step: _scores(run, step, fresh=fresh), heads=True)
 
 
 def row_curves(target: Run | Experiment, checkpoint: Checkpoint = "all", *, fresh: bool = False) -> pd.DataFrame:
@@ -48,7 +50,9 @@ def ablate(target: Run | Experiment, checkpoint: Checkpoint = "last", *, fresh: 
         circuit = circuits.copy_circuit(_scores(run, step, fresh=fresh))
         return circuits.ablate(model, data, circuit, torch.Generator().manual_seed(_PROBE_SEED))
 
-    return _for_each(target, checkpoint, lambda run, step: _cached(run, step, "ablate", measure, fresh=fresh))
+    return _for_each(
+        target, checkpoint, lambda run, step: _cached(run, step, "ablate", measure, fresh=fresh), heads=True
+    )
 
 
 def _scores(run: Run, step: int, *, fresh: bool) -> pd.DataFrame:
@@ -58,7 +62,7 @@ def _scores(run: Run, step: int, *, fresh: bool) -> pd.DataFrame:
     trained = _cached(run, step, "induction-scores", measure, fresh=fresh)
     if 0 not in run.steps:
         return trained
-    untrained = trained if step == 0 else _cached(run, 0, "induction-scores", measure, fresh=False)
+    untrained = trained if step == 0 else _cached(run, 0, "induction-scores", measure, fresh=fresh)
     keys = ["metric", "layer", "head"]
     twin = untrained[[*keys, "value"]].rename(columns={"value": "untrained"})
     return trained.drop(columns="untrained").merge(twin, on=keys, how="left", validate="one_to_one")
@@ -90,17 +94,43 @@ def _cached(
             tokens=run.tokens_at(step),
         )
 
-    return run.cached(table, key, compute, fresh=fresh)
+    columns = [column.name for column in (*RUN_COLUMNS, *TABLES[table])]
+    return run.cached(table, key, columns, compute, fresh=fresh)
 
 
 def _for_each(
-    target: Run | Experiment, checkpoint: Checkpoint, measure: Callable[[Run, int], pd.DataFrame]
+    target: Run | Experiment,
+    checkpoint: Checkpoint,
+    measure: Callable[[Run, int], pd.DataFrame],
+    *,
+    heads: bool = False,
 ) -> pd.DataFrame:
-    runs = target.runs if isinstance(target, Experiment) else [target]
-    tables = [
-        measure(run, step)
-        for run in runs
-        if run.steps or not isinstance(target, Experiment)
-        for step in (run.steps if checkpoint == "all" else [run.resolve(checkpoint)])
-    ]
+    """The measure's tables of all chosen checkpoints, stacked.
+
+    In an experiment, runs that lack the checkpoint (or, with `heads`, have no attention heads) are left out with a
+    warning. Raises `MechdistillError` where nothing is left, or a single run lacks it.
+    """
+    if isinstance(target, Run):
+        return _stacked(target, checkpoint, measure)
+    tables: list[pd.DataFrame] = []
+    left_out: list[str] = []
+    for run in target.runs:
+        if heads and run.config.model.kind == "bigram":
+            left_out.append(f"{run.name} has no heads")
+        elif not run.steps or (isinstance(checkpoint, int) and checkpoint not in run.steps):
+            left_out.append(f"{run.name} has no checkpoint {checkpoint}")
+        else:
+            tables.append(_stacked(run, checkpoint, measure))
+    if not tables:
+        reasons = "; ".join(left_out) or "no run has been started"
+        raise MechdistillError(f"{target.path}: nothing to measure ({reasons}); train it, or choose another checkpoint")
+    for reason in left_out:
+        warnings.warn(f"left out: {reason}", stacklevel=3)
     return pd.concat(tables, ignore_index=True)
+
+
+def _stacked(run: Run, checkpoint: Checkpoint, measure: Callable[[Run, int], pd.DataFrame]) -> pd.DataFrame:
+    steps = (
+        run.steps if checkpoint == "all" and run.steps else [run.resolve("last" if checkpoint == "all" else checkpoint)]
+    )
+    return pd.concat([measure(run, step) for step in steps], ignore_index=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mechdistill.model import Model
 from mechdistill.objective import cross_entropy, forward_kl
-from mechdistill.sandbox import Labels, Sandbox
+from mechdistill.sandbox import Batch, Labels, Sandbox
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EvaluationSet:
     """Held-out sequences and what the oracle says of them, computed once and shared by every evaluation."""
 
     sandbox: Sandbox
-    sequences: Int[Tensor, "batch pos_plus_1"]
+    batch: Batch
 
     @classmethod
     def held_out(cls, sandbox: Sandbox, count: int) -> "EvaluationSet":
@@ -31,17 +31,17 @@ class EvaluationSet:
     @property
     def tokens(self) -> Int[Tensor, "batch pos"]:
         """Inputs."""
-        return self.sequences[:, :-1]
+        return self.batch.tokens
 
     @property
     def next_tokens(self) -> Int[Tensor, "batch pos"]:
         """The token that comes next at each position."""
-        return self.sequences[:, 1:]
+        return self.batch.next_tokens
 
     @cached_property
     def labels(self) -> Labels:
         """What each position is."""
-        return self.sandbox.labels(self.tokens)
+        return self.sandbox.labels(self.tokens, self.batch.triggers)
 
     @cached_property
     def oracle_loss(self) -> Float[Tensor, "batch pos"]:
@@ -51,7 +51,7 @@ class EvaluationSet:
     @cached_property
     def no_matching_hits(self) -> Float[Tensor, "batch pos"]:
         """Copy accuracy of a guesser that matches nothing, by position; see `Sandbox.no_matching_hits`."""
-        return self.sandbox.no_matching_hits(self.sequences)
+        return self.sandbox.no_matching_hits(self.batch)
 
     @cached_property
     def ordinary(self) -> Bool[Tensor, "batch pos"]:

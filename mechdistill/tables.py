@@ -69,6 +69,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("control", "boolean", "true for edits that should not matter: outside heads, random subspaces"),
         _BUCKET,
     ),
+    # evals/_world.py; about a world, so without the run's columns
+    "sandbox": (
+        *METRIC_COLUMNS,
+        Column("row", "Int64", "token; null: about a position or the whole world"),
+        Column("symbol", "string", "what the token stands for"),
+        Column("row_entropy", "float64", "entropy of the token's row, nats"),
+        _BUCKET,
+        Column("position", "Int64", "position in a sequence, from 0"),
+    ),
     # cli/_train.py, one row a run; headline metrics are columns of their own
     "train": (
         Column("run", "string", "path of the run inside its experiment"),

@@ -29,12 +29,17 @@ def micro(**changes: Any) -> ExperimentConfig:
     return experiment(merged(data, changes))
 
 
+class only(dict[str, Any]):  # noqa: N801  (reads as a word)
+    """A value of `merged`'s changes that replaces a mapping instead of being merged into it."""
+
+
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with nested `changes` applied."""
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merge = isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, only)
+        result[key] = merged(old, value) if merge else dict(value) if isinstance(value, only) else value
     return result
 
 
@@ -78,6 +83,7 @@ def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Tr
                 parameter.zero_()
         model.W_E[:, token] = torch.eye(vocab)
         model.W_pos[:, position] = torch.eye(n_ctx)
+        model.W_pos[0, before] = -3.0  # position 0 can only look at itself, which must not pass for a token before
         q, k, v = (part.view(2, d, -1) for part in model.blocks[0].attn.W_QKV.chunk(3))
         for p in range(1, n_ctx):  # the query at p reads like the key at p - 1
             q[0, p - 1, position[p]] = sharpness

@@ -37,15 +37,16 @@ def names(heads: HeadSet) -> str:
 def standouts(scores: pd.DataFrame, metric: str) -> HeadSet:
     """The heads that a score singles out, in order of layer and head; none if it singles out no head.
 
-    A head stands out if its score is (a) beyond every head's null by three of its own standard deviations and (b) at
-    least half of the best head's score. (a) asks whether it does the thing at all, (b) whether it does it about as
-    much as the best: circuits are sets, and in trained models several heads share the work.
+    A head stands out if its score is (a) beyond every head's null by three standard deviations of its own, (b) at
+    least twice chance, and (c) at least half of the best head's. (a) and (b) ask whether it does the thing at all,
+    (c) whether it does it about as much as the best: circuits are sets, and several heads share the work.
     """
     rows = scores[scores["metric"] == metric]
     if rows.empty:
         return ()
     beyond_null = rows["value"] > rows["null_max"].fillna(rows["chance"]) + 3 * rows["null_sd"].fillna(0.0)
-    chosen = rows[beyond_null & (rows["value"] >= rows["value"].max() / 2)]
+    enough = rows["value"] >= (2 * rows["chance"]).clip(lower=rows["value"].max() / 2)
+    chosen = rows[beyond_null & enough]
     return tuple(
         sorted(Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"], strict=True))
     )

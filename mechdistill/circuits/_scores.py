@@ -47,6 +47,7 @@ class Probe(NamedTuple):
     tokens: Int[Tensor, "batch pos"]
     length: int  # of a repeated block; 0 for sandbox sequences
     is_trigger: Bool[Tensor, "batch pos"]
+    triggers: Bool[Tensor, "batch vocab"] | None  # of each sandbox sequence
     sandbox: Sandbox
 
 
@@ -58,7 +59,7 @@ def induction(probe: Probe) -> Sources:
     """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold a trigger.
 
     The head looks at what followed the current token last time. Range [0, 1]; chance 1/(q+1) averaged over the
-    queries. Null: the same queries and sources with another first block. Where the sandbox has no triggers, all
+    queries. Null: the same queries and sources with another first block. Where the sandbox has no fixed triggers, all
     queries count. Source: Olsson et al. 2022; the split by query is ours, since heads trained on fixed triggers
     fire at triggers only.
     """
@@ -85,23 +86,29 @@ def duplicate_token(probe: Probe) -> Sources:
 
 
 def previous_token(probe: Probe) -> Sources:
-    """A[q, q-1] on sandbox sequences: attention to the token just before.
+    """A[q, q-1] on sandbox sequences: attention to the token just before, q >= 2.
 
-    Range [0, 1]; chance 1/(q+1) averaged over q >= 1. Null: A[q, q-2], one position off. Source: Olsson et al. 2022.
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Olsson et al.
+    2022; their first query is left out here, as it has no position for the null.
     """
-    return _at_offset(torch.ones_like(probe.is_trigger), 1)
+    return _at_offset(_from_two(probe), 1)
+
+
+def _from_two(probe: Probe) -> Bool[Tensor, "batch pos"]:
+    return (torch.arange(probe.tokens.shape[1]) >= 2).expand(probe.tokens.shape)
 
 
 def previous_token_after_trigger(probe: Probe) -> Sources:
-    """A[q, q-1] on sandbox sequences where position q-1 holds a trigger: the first half of the copy circuit.
+    """A[q, q-1] on sandbox sequences where position q-1 holds a trigger, q >= 2: the first half of the copy circuit.
 
-    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2], one position off. Source: Bietti et al. 2023.
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Bietti et al. 2023.
     """
     return _at_offset(_after_trigger(probe), 1)
 
 
 def _after_trigger(probe: Probe) -> Bool[Tensor, "batch pos"]:
-    return torch.cat((torch.zeros_like(probe.is_trigger[:, :1]), probe.is_trigger[:, :-1]), dim=1)
+    after = torch.cat((torch.zeros_like(probe.is_trigger[:, :1]), probe.is_trigger[:, :-1]), dim=1)
+    return after & _from_two(probe)
 
 
 def trigger_lookup(probe: Probe) -> Sources:
@@ -111,7 +118,7 @@ def trigger_lookup(probe: Probe) -> Sources:
     [0, 1]; chance (number of sources)/(q+1) averaged over the queries. Null: the same queries, one position further
     right. A query directly after its own earlier occurrence (a self-loop) is no source. Source: Bietti et al. 2023.
     """
-    return probe.sandbox.lookup_sources(probe.tokens) > 0
+    return probe.sandbox.lookup_sources(probe.tokens, probe.triggers)
 
 
 def _one_further_right(sources: Sources) -> Sources:
@@ -135,7 +142,7 @@ SCORES: dict[str, Score] = {
     "induction": Score("repeated", induction, None),
     "induction-general": Score("repeated", induction_general, None),
     "duplicate-token": Score("repeated", duplicate_token, None),
-    "previous-token": Score("sandbox", previous_token, lambda probe: _at_offset(torch.ones_like(probe.is_trigger), 2)),
+    "previous-token": Score("sandbox", previous_token, lambda probe: _at_offset(_from_two(probe), 2)),
     "previous-token-after-trigger": Score(
         "sandbox", previous_token_after_trigger, lambda probe: _at_offset(_after_trigger(probe), 2)
     ),
@@ -187,13 +194,14 @@ def _probes(
     model: Transformer, sandbox: Sandbox, generator: torch.Generator, sequences: int
 ) -> tuple[dict[str, Probe], dict[str, list[Tensor]]]:
     blocks = repeated_blocks(sandbox, sequences, model.n_ctx, generator)
-    triggers = torch.tensor(sandbox.triggers, dtype=torch.long)
-    tokens = {
-        "repeated": (blocks.repeated, blocks.length),
-        "control": (blocks.control, blocks.length),
-        "sandbox": (sandbox.evaluation(sequences)[:, :-1], 0),
+    natural = sandbox.evaluation(sequences)
+    fixed = torch.tensor(sandbox.triggers, dtype=torch.long)
+    probes = {
+        kind: Probe(tokens, blocks.length, torch.isin(tokens, fixed), None, sandbox)
+        for kind, tokens in (("repeated", blocks.repeated), ("control", blocks.control))
     }
-    probes = {kind: Probe(t, length, torch.isin(t, triggers), sandbox) for kind, (t, length) in tokens.items()}
+    is_trigger = sandbox.is_trigger(natural.tokens, natural.triggers)
+    probes["sandbox"] = Probe(natural.tokens, 0, is_trigger, natural.triggers, sandbox)
     return probes, {kind: attention_patterns(model, probe.tokens) for kind, probe in probes.items()}
 
 

@@ -1,22 +1,37 @@
 """The command line: parse, call, print. `main` is the entry point."""
 
-import os
 import sys
+import warnings
 
 from mechdistill.errors import MechdistillError
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line), 1 a failure of our own, 130 interrupted."""
-    # the tables are small, and a second thread only takes the core of another run
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import typer
+
     from mechdistill.cli._app import app
 
+    usage_error = typer.BadParameter.__base__  # typer does not export it
+    warnings.showwarning = _one_line
     try:
-        app()
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except MechdistillError as error:
-        print(f"mechdistill: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _fail(str(error))
+    except Exception as error:
+        if usage_error is None or not isinstance(error, usage_error):
+            raise
+        _fail(f"{error.format_message()} (see mechdistill --help)")  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
         print("mechdistill: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"mechdistill: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(message: Warning | str, category: type[Warning], *_: object) -> None:
+    del category
+    print(f"mechdistill: {message}", file=sys.stderr)

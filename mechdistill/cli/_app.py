@@ -98,6 +98,25 @@ def ablate(
 
 
 @app.command()
+def sandbox(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXPERIMENT.yaml|DIR]", help="An experiment file, a run or an experiment directory."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="The world of a preset.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like sandbox.vocab=32.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where the figure goes.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
+    from mechdistill.cli._world import show_sandbox
+
+    show_sandbox(source, preset, settings or [], out, json)
+
+
+@app.command()
 def presets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this preset's file.")] = None,
 ) -> None:

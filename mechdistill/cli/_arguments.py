@@ -5,6 +5,8 @@ from pathlib import Path
 from mechdistill.config import ExperimentConfig, load_experiment
 from mechdistill.errors import MechdistillError, did_you_mean
 
+_MOST_SEEDS = 10_000
+
 
 def read_arguments(
     path: Path | None, preset: str | None, settings: list[str], arms: str | None, seeds: str | None
@@ -40,5 +42,7 @@ def parse_seeds(text: str) -> list[int]:
             raise MechdistillError(f"--seeds {text}: '{part}' must be a seed or a range like 0-4")
         if dash and int(high) < int(low):
             raise MechdistillError(f"--seeds {text}: a range runs from low to high; did you mean {high}-{low}?")
+        if int(high or low) - int(low) >= _MOST_SEEDS:
+            raise MechdistillError(f"--seeds {text}: must be at most {_MOST_SEEDS} seeds")
         seeds += range(int(low), int(high or low) + 1)
     return list(dict.fromkeys(seeds))

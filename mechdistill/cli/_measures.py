@@ -58,7 +58,7 @@ def _measure(measure: Measure, directory: Path, checkpoint: str, as_json: bool, 
 def _write_figure(directory: Path, name: str, figure: Any) -> None:
     path = directory / FIGURES / f"{name}.html"
     write_text(path, plots.to_html(figure))
-    stderr.print(f"figure: {path}   (opens offline; tables: {directory}/**/tables)", markup=False, soft_wrap=True)
+    stderr.print(f"figure: {path}   (opens offline; tables: {directory}/**/tables)")
 
 
 def _last_step(data: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +125,8 @@ def _row_table(curves: pd.DataFrame) -> Any:
 def _ablation_table(run: str, effects: pd.DataFrame) -> Any:
     """Mean effect of each head, each set and each kind of control, dearest head first."""
     pooled = effects[effects["bucket"].isna()]
-    cells = [(m, a) for m in ("copy-loss-delta", "bigram-kl-delta") for a in ("mean", "zero")]
+    metrics = [m for m in ("copy-loss-delta", "bigram-kl-delta") if m in set(pooled["metric"])]
+    cells = [(m, a) for m in metrics for a in ("mean", "zero")]
     single, sets = pooled[pooled["what"] == "head"], pooled[pooled["what"] != "head"]
     wide = single.pivot(index=["layer", "head"], columns=["metric", "ablation"], values="value")
     wide = wide.sort_values(cells[0], ascending=False)
@@ -141,6 +142,6 @@ def _ablation_table(run: str, effects: pd.DataFrame) -> Any:
     step = int(effects["step"].iloc[0])
     return table(
         f"\n{run} at step {step}: what knocking out costs (controls indented, their mean)",
-        ["heads", "Δ copy loss, mean abl.", "zero abl.", "Δ bigram KL, mean abl.", "zero abl."],
+        ["heads", *(f"Δ {m.removesuffix('-delta')}, {a} abl." for m, a in cells)],
         rows,
     )

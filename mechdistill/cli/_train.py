@@ -32,8 +32,8 @@ def run_training(experiment: ExperimentConfig, out: Path, jobs: int | None, devi
     results = _results(out, experiment, outcomes)
     print_json(results) if as_json else stdout().print(_summary(results))
     for outcome in outcomes:
-        if outcome.message and not stopper.asked:
-            stderr.print(f"{outcome.run}: {outcome.state}: {outcome.message}", markup=False)
+        if outcome.message and not (stopper.asked and outcome.state == "waiting"):
+            stderr.print(f"{outcome.run}: {outcome.state}: {outcome.message}")
     states = {outcome.state for outcome in outcomes}
     if stopper.asked and states != {"finished"}:
         stderr.print("interrupted; run the same command again to resume where it stopped")
@@ -57,17 +57,18 @@ def _device(name: str) -> str:
 
 
 class _Stopper:
-    """Ctrl-C asks the runs to stop and store their state; a second one stops at once."""
+    """Ctrl-C (or SIGTERM) asks the runs to stop and store their state; a second one stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> "_Stopper":
-        self._before = signal.signal(signal.SIGINT, self._ask)
+        self._before = {sign: signal.signal(sign, self._ask) for sign in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for sign, handler in self._before.items():
+            signal.signal(sign, handler)
 
     def _ask(self, number: int, stack: FrameType | None) -> None:
         del number, stack
@@ -85,7 +86,7 @@ class _Display:
         self._bars: dict[str, TaskID] = {}
         self._started = time.monotonic()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rate]}"),

@@ -2,8 +2,11 @@
 
 from mechdistill.config._experiment import (
     ArmConfig,
+    BernoulliTriggers,
     BigramTeacher,
     CheckpointTeacher,
+    CorpusRows,
+    DirichletRows,
     ExperimentConfig,
     FixedTriggers,
     GradedRows,
@@ -12,6 +15,7 @@ from mechdistill.config._experiment import (
     SandboxConfig,
     Teacher,
     TrainingConfig,
+    TwoLevelRows,
     experiment,
     problem,
 )
@@ -28,8 +32,11 @@ from mechdistill.config._run import TEACHER_ARM, RunConfig, expand
 __all__ = [
     "TEACHER_ARM",
     "ArmConfig",
+    "BernoulliTriggers",
     "BigramTeacher",
     "CheckpointTeacher",
+    "CorpusRows",
+    "DirichletRows",
     "ExperimentConfig",
     "FixedTriggers",
     "GradedRows",
@@ -39,6 +46,7 @@ __all__ = [
     "SandboxConfig",
     "Teacher",
     "TrainingConfig",
+    "TwoLevelRows",
     "expand",
     "experiment",
     "load_experiment",

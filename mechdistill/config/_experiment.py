@@ -4,7 +4,9 @@ Everything is checked here, before any directory is made. Models are frozen, unk
 not numbers, and nan and inf are no values.
 """
 
+import hashlib
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +17,11 @@ from mechdistill.errors import MechdistillError, did_you_mean
 def _whole(value: Any) -> Any:
     """Accept 6e6 where a whole number is meant."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _whole_only(value: Any) -> Any:
+    """Keep True and 1.0 from passing for 1."""
+    return value if type(value) is int else str(value)
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -52,25 +59,80 @@ class GradedRows(_Model):
     """Entropy of the least predictable row, nats; at most ln(vocab)."""
 
 
-class FixedTriggers(_Model):
-    """Tokens whose successor is drawn anew for every sequence, and then stays."""
+class TwoLevelRows(_Model):
+    """Uniform rows on random supports: some small, some large."""
+
+    kind: Literal["two-level"]
+    share: float = Field(default=0.5, ge=0, le=1)
+    """Fraction of rows with the small support."""
+    low: Whole = Field(default=2, ge=1)
+    """Successors of a low-entropy row: its entropy is ln(low)."""
+    high: Whole = Field(default=32, ge=1)
+    """Successors of a high-entropy row: its entropy is ln(high)."""
+
+
+class DirichletRows(_Model):
+    """Rows drawn from a symmetric Dirichlet law."""
+
+    kind: Literal["dirichlet"]
+    concentration: float = Field(default=0.3, ge=0.01, le=1000)
+    """Small: peaked rows; 1: uniform on the simplex; large: flat rows."""
+
+
+class CorpusRows(_Model):
+    """Character bigrams of a text file; tokens are its most frequent characters, in order."""
+
+    kind: Literal["corpus"]
+    path: str
+    """A UTF-8 text file."""
+    sha256: str | None = None
+    """Of the file; filled in when it is first read, and then it must not change."""
+
+
+Rows = Annotated[GradedRows | TwoLevelRows | DirichletRows | CorpusRows, Field(discriminator="kind")]
+
+
+class _Triggers(_Model):
+    targets: Literal["uniform", "row"] = "uniform"
+    """Law of a trigger's target: uniform, or its ordinary row; never the trigger itself, never a fixed trigger."""
+    noise: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that an occurrence follows the trigger's ordinary row instead of its target."""
+
+
+class FixedTriggers(_Triggers):
+    """The same triggers in every sequence; targets come from the other tokens, so no trigger follows a trigger."""
 
     kind: Literal["fixed"] = "fixed"
     count: Whole = Field(default=5, ge=0)
     """How many triggers: the most frequent tokens of the plain chain. 0 gives a plain chain."""
     tokens: tuple[Whole, ...] | None = Field(default=None, strict=False)
     """Name the triggers yourself (count is then their number)."""
-    targets: Literal["uniform"] = "uniform"
-    """Targets are drawn uniformly from the tokens that are no triggers, so no trigger ever follows a trigger."""
-    noise: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that an occurrence follows the trigger's ordinary row instead of its target."""
 
     @model_validator(mode="before")
     @classmethod
     def _count_named_tokens(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("tokens") is not None and "count" not in data:
+        if isinstance(data, dict) and isinstance(data.get("tokens"), list | tuple) and "count" not in data:
             return {**data, "count": len(data["tokens"])}
         return data
+
+
+class BernoulliTriggers(_Triggers):
+    """Every sequence draws its own triggers, so a model has to infer from context which tokens are triggers."""
+
+    kind: Literal["bernoulli"]
+    rate: (
+        Annotated[float, Field(gt=0, lt=1)]
+        | Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(strict=False)]
+    ) = 0.2
+    """Probability that a token is a trigger in a sequence; one number, or one a token."""
+
+
+Triggers = Annotated[FixedTriggers | BernoulliTriggers, Field(discriminator="kind")]
+
+
+def _with_kind(default: str) -> BeforeValidator:
+    """Let `kind` be left out where there is a usual one."""
+    return BeforeValidator(lambda data: {"kind": default, **data} if isinstance(data, dict) else data)
 
 
 class SandboxConfig(_Model):
@@ -82,19 +144,40 @@ class SandboxConfig(_Model):
     """Predictions in a sequence (a sequence has one token more)."""
     seed: Seed = 1234
     """Seed of the transition matrix and of the held-out sequences."""
-    rows: GradedRows = GradedRows()
-    triggers: FixedTriggers = FixedTriggers()
+    rows: Annotated[Rows, _with_kind("graded")] = GradedRows()
+    triggers: Annotated[Triggers, _with_kind("fixed")] = FixedTriggers()
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        rows, triggers = self.rows, self.triggers
-        if rows.high > math.log(self.vocab):
-            raise ValueError(
-                f"rows.high={rows.high}: must be at most ln(vocab) = {math.log(self.vocab):.4f} nats; "
-                "lower it or enlarge vocab"
-            )
-        if rows.low > rows.high:
-            raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
+    def _check_rows(self) -> Self:
+        rows = self.rows
+        if isinstance(rows, GradedRows):
+            if rows.high > math.log(self.vocab):
+                raise ValueError(
+                    f"rows.high={rows.high}: must be at most ln(vocab) = {math.log(self.vocab):.4f} nats; "
+                    "lower it or enlarge vocab"
+                )
+            if rows.low > rows.high:
+                raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
+        if isinstance(rows, TwoLevelRows):
+            if rows.high > self.vocab:
+                raise ValueError(f"rows.high={rows.high}: must be at most vocab={self.vocab} successors")
+            if rows.low > rows.high:
+                raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
+        if isinstance(rows, CorpusRows):
+            sha256 = _check_corpus(rows, self.vocab)
+            if rows.sha256 is None:
+                return self.model_copy(update={"rows": rows.model_copy(update={"sha256": sha256})})
+        return self
+
+    @model_validator(mode="after")
+    def _check_triggers(self) -> Self:
+        triggers = self.triggers
+        if isinstance(triggers, BernoulliTriggers):
+            if isinstance(triggers.rate, tuple) and len(triggers.rate) != self.vocab:
+                raise ValueError(
+                    f"triggers.rate: has {len(triggers.rate)} entries; must have one a token ({self.vocab})"
+                )
+            return self
         if triggers.count > self.vocab - 4:
             raise ValueError(
                 f"triggers.count={triggers.count}: must be at most vocab - 4 = {self.vocab - 4}, "
@@ -111,6 +194,22 @@ class SandboxConfig(_Model):
         return self
 
 
+def _check_corpus(rows: CorpusRows, vocab: int) -> str:
+    """The file's SHA-256, once it is known to have enough characters and to be the one it was."""
+    try:
+        data = Path(rows.path).read_bytes()
+        symbols = len(set(data.decode("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ValueError(f"rows.path={rows.path}: must be a readable UTF-8 text file ({reason})") from None
+    if symbols < vocab:
+        raise ValueError(f"vocab={vocab}: must be at most {symbols}, the distinct characters of {rows.path}")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if rows.sha256 not in (None, sha256):
+        raise ValueError(f"rows.path={rows.path}: has changed since sha256 was recorded; restore the file")
+    return sha256
+
+
 class ModelConfig(_Model):
     """The student. `bigram` is the null model: an embedding-only table of logits, one row a token."""
 
@@ -124,14 +223,30 @@ class ModelConfig(_Model):
     """No MLPs."""
     d_mlp: Whole | None = Field(default=None, ge=1)
     """Hidden width of the MLP; 4·d_model unless given."""
-    act: Literal["gelu", "relu"] = "gelu"
-    norm: Literal["layernorm"] = "layernorm"
-    positions: Literal["learned"] = "learned"
+    act: Literal["gelu", "relu", "swiglu"] = "gelu"
+    """Of the MLP; swiglu has a third matrix, W_gate, and its own d_mlp stays 4·d_model unless given."""
+    norm: Literal["layernorm", "rmsnorm", "none"] = "layernorm"
+    """Before each attention, MLP and the unembedding."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """Learned vectors added to the embedding, or queries and keys rotated by their position (base 10000)."""
+    n_kv_heads: Whole | None = Field(default=None, ge=1, le=128)
+    """Key-value heads, each shared by n_heads / n_kv_heads query heads in a row; n_heads unless given."""
+    tied: bool = False
+    """The unembedding is the transposed embedding, one parameter."""
+    biases: bool = False
+    """Biases of queries, keys, values and outputs, and into and out of the MLP; never of the unembedding."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.d_head is None and self.d_model % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads}: must divide d_model={self.d_model} unless d_head is given")
+        if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_kv_heads={self.n_kv_heads}: must divide n_heads={self.n_heads}")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ValueError(
+                f"positions=rotary: rotates pairs, so the width of a head must be even, not {self.head_width}; "
+                "set an even d_head"
+            )
         if self.attn_only and self.d_mlp is not None:
             raise ValueError(f"d_mlp={self.d_mlp}: has no effect with attn_only: true; set attn_only: false")
         return self
@@ -140,6 +255,11 @@ class ModelConfig(_Model):
     def head_width(self) -> int:
         """d_head, resolved."""
         return self.d_head or self.d_model // self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        """n_kv_heads, resolved."""
+        return self.n_kv_heads or self.n_heads
 
     @property
     def mlp_width(self) -> int:
@@ -171,6 +291,8 @@ class TrainingConfig(_Model):
     """Steps between inline evaluations."""
     checkpoint_every: Whole = Field(default=100, ge=1)
     """Steps between checkpoints (besides step 0, powers of two and the last)."""
+    unique_sequences: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    """Train on so many sequences, reshuffled every epoch; null for an endless stream."""
     eval_sequences: Whole = Field(default=128, ge=1, le=128)
     """Held-out sequences of an inline evaluation."""
 
@@ -222,7 +344,7 @@ class ArmConfig(_Model):
 class ExperimentConfig(_Model):
     """Arms × seeds in one sandbox."""
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_whole_only)] = 1
     name: Name = "experiment"
     sandbox: SandboxConfig = SandboxConfig()
     model: ModelConfig = ModelConfig()
@@ -285,17 +407,25 @@ def _override(base: M, changes: dict[str, Any] | None, where: str) -> M:
         raise ValueError(f"{where}.{problem(error)}") from None
 
 
+# pydantic puts the discriminator into the path, where the user never wrote it
+_UNIONS = {"rows", "triggers"}
+_KINDS = {"graded", "two-level", "dirichlet", "corpus", "fixed", "bernoulli", "oracle", "bigram", "checkpoint"}
+
+
 def problem(error: ValidationError) -> str:
     """One line for the first thing wrong with a config: key=value, the rule, and the fix where there is one."""
     first, *others = error.errors()
     path = [str(part) for part in first["loc"] if part != "[key]"]
-    if len(path) > 2 and path[0] == "teachers" and path[2] in {"oracle", "bigram", "checkpoint"}:
-        del path[2]  # the discriminator, which the user never wrote
+    path = [part for i, part in enumerate(path) if not (i and path[i - 1] in _UNIONS and part in _KINDS)]
+    if len(path) > 2 and path[0] == "teachers" and path[2] in _KINDS:
+        del path[2]
     where = ".".join(path)
     if first["type"] == "value_error":
         line = f"{where}.{first.get('ctx', {}).get('error')}" if where else str(first.get("ctx", {}).get("error"))
     elif first["type"] == "missing":
         line = f"{where}: missing; add it"
+    elif first["type"].startswith("union_tag"):
+        line = f"{where}.kind={first['input'].get('kind')!r}: must be one of {first.get('ctx', {})['expected_tags']}"
     else:
         message = first["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
         rule = message if message.startswith(("Field", "String", "Dict", "Tuple", "Unable")) else f"must be {message}"

@@ -19,10 +19,10 @@ def parse_yaml(text: str, source: str) -> Any:
     """The value of a YAML 1.2 document, safely loaded; `source` names it in errors."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}, line {mark.line + 1}" if mark else source
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        what = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
         raise MechdistillError(f"{where}: not valid YAML ({what}); correct the line") from None
 
 

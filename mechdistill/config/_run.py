@@ -2,6 +2,9 @@
 
 import hashlib
 from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import Field
 
 from mechdistill.config._experiment import (
     ArmConfig,
@@ -23,7 +26,7 @@ class RunConfig(_Model):
 
     version: int = 1
     experiment: Name
-    arm: str
+    arm: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}$")]
     """Name of the arm; 'teacher:<name>' for a teacher's own training."""
     seed: int
     """Student seed: twins share it, and so do a student and its teacher."""

@@ -2,5 +2,6 @@
 
 from mechdistill.evals._inline import inline_metrics
 from mechdistill.evals._row_curves import row_curves
+from mechdistill.evals._world import describe
 
-__all__ = ["inline_metrics", "row_curves"]
+__all__ = ["describe", "inline_metrics", "row_curves"]

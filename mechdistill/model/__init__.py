@@ -1,11 +1,14 @@
-"""The hooked transformer, the bigram table, and the way out to TransformerLens."""
+"""The hooked transformer, the bigram table, sampling from them, and the way to TransformerLens and back."""
 
 import torch
 
 from mechdistill.config import ModelConfig
 from mechdistill.model._bigram import Bigram
+from mechdistill.model._cache import KVCache
 from mechdistill.model._export import to_transformer_lens
+from mechdistill.model._generate import generate
 from mechdistill.model._hooked import HookedModel, HookPoint
+from mechdistill.model._import import from_transformer_lens
 from mechdistill.model._transformer import Transformer
 
 Model = Transformer | Bigram
@@ -22,4 +25,15 @@ def build(config: ModelConfig, *, d_vocab: int, n_ctx: int, init_seed: int) -> M
     return model
 
 
-__all__ = ["Bigram", "HookPoint", "HookedModel", "Model", "Transformer", "build", "to_transformer_lens"]
+__all__ = [
+    "Bigram",
+    "HookPoint",
+    "HookedModel",
+    "KVCache",
+    "Model",
+    "Transformer",
+    "build",
+    "from_transformer_lens",
+    "generate",
+    "to_transformer_lens",
+]

@@ -1,11 +1,13 @@
 """The null model: a table of logits, one row a token. Whatever it shows is not about circuits."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechdistill.model._hooked import HookedModel, HookPoint
+from mechdistill.model._hooked import HookedModel, HookPoint, returned
 
 
 class Bigram(HookedModel):
@@ -18,8 +20,9 @@ class Bigram(HookedModel):
         self.hook_embed = HookPoint()  # [batch, pos, vocab]
         self.setup()
 
-    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        return self.hook_embed(F.embedding(tokens, self.table))
+    def forward(self, tokens: Int[Tensor, "batch pos"], *, return_type: str = "logits") -> Any:
+        """Logits [batch, pos, vocab], or what `return_type` asks for."""
+        return returned(self.hook_embed(F.embedding(tokens, self.table)), tokens, return_type)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Start from the uniform law; there is nothing to draw."""

@@ -1,74 +1,105 @@
 """Our weights as a TransformerLens bridge, exactly, so that its tools apply.
 
-`no_processing` is the point: never call `enable_compatibility_mode()` on the result while the model is still
-training, since it folds and centres weights. Biases that we do not have are zeros there.
+`no_processing` is the point: never call `enable_compatibility_mode()` on the result, since it folds and centres
+weights, which is wrong while the model is still training and moves the logits where norms are RMS or absent.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mechdistill.config import ModelConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.model._bigram import Bigram
-from mechdistill.model._transformer import Transformer
+from mechdistill.model._transformer import NORM_EPS, Transformer
+
+# our word: TransformerLens's
+NORMS = {"layernorm": "LN", "rmsnorm": "RMS", "none": None}
+POSITIONS = {"learned": "standard", "rotary": "rotary"}
+ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swiglu": "silu"}
 
 
 def to_transformer_lens(model: Transformer | Bigram) -> Any:
-    """A `TransformerBridge` (native format) with the same logits, to float32 rounding, on the same device.
+    """A `TransformerBridge` (native format) with the same logits, to rounding, and dtype, on the same device.
 
-    Raises `MechdistillError` for the bigram table, which is no transformer.
+    Biases that the model lacks are zeros there. A tie survives only as equal values: the bridge has an unembedding of
+    its own, and training the bridge would part the two. Its RMSNorm computes in float32 whatever the dtype, so with
+    norm=rmsnorm a float64 export agrees to float32 rounding.
+
+    Raises `MechdistillError` for what it cannot hold: the bigram table, and biases with act=swiglu.
     """
     # imported here because the bridge costs most of TransformerLens's import time
-    from transformer_lens import TransformerBridgeConfig
     from transformer_lens.model_bridge.sources import native
 
     if not isinstance(model, Transformer):
         raise MechdistillError("model.kind=bigram: has no TransformerLens form; export a transformer")
     config = model.config
+    if config.act == "swiglu" and config.biases and not config.attn_only:
+        raise MechdistillError(
+            "model.biases=True: TransformerLens's gated MLP has no biases, so act=swiglu exports only without them; "
+            "train with biases: false, or with act: gelu or relu"
+        )
     bridge = native.boot(
-        TransformerBridgeConfig(
-            n_layers=config.n_layers,
-            d_model=config.d_model,
-            n_heads=config.n_heads,
-            d_head=config.head_width,
-            d_mlp=config.mlp_width,
-            d_vocab=model.d_vocab,
-            n_ctx=model.n_ctx,
-            attn_only=config.attn_only,
-            act_fn=config.act,
-            normalization_type="LN",
-            eps=model.ln_final.eps,
-            init_weights=False,
-        ),
-        device=model.W_E.device,
-        dtype=model.W_E.dtype,
+        bridge_config(config, d_vocab=model.d_vocab, n_ctx=model.n_ctx), device=model.W_E.device, dtype=model.W_E.dtype
     )
-    bridge.load_state_dict(_native_weights(model))
+    weights = {name: weight.contiguous() for name, weight in native_weights(model).items()}
+    # all that is left are biases that we do not have
+    bridge.load_state_dict({name: weights.get(name, torch.zeros_like(w)) for name, w in bridge.state_dict().items()})
     return bridge.eval()
 
 
-@torch.no_grad()
-def _native_weights(model: Transformer) -> dict[str, Tensor]:
-    """The state dict under native names; linear weights are [out, in] there."""
-    weights = {
-        "embed.weight": model.W_E,
-        "pos_embed.weight": model.W_pos,
-        "ln_final.weight": model.ln_final.weight,
-        "ln_final.bias": model.ln_final.bias,
-        "unembed.weight": model.W_U.T,
-        "unembed.bias": torch.zeros_like(model.W_U[0]),
-    }
+def bridge_config(config: ModelConfig, *, d_vocab: int, n_ctx: int) -> Any:
+    """The `TransformerBridgeConfig` of a model of ours."""
+    from transformer_lens import TransformerBridgeConfig
+
+    return TransformerBridgeConfig(
+        n_layers=config.n_layers,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
+        n_key_value_heads=config.n_kv_heads,
+        d_head=config.head_width,
+        d_mlp=config.mlp_width,
+        d_vocab=d_vocab,
+        n_ctx=n_ctx,
+        attn_only=config.attn_only,
+        act_fn=ACTIVATIONS[config.act],
+        gated_mlp=config.act == "swiglu",
+        normalization_type=NORMS[config.norm],
+        positional_embedding_type=POSITIONS[config.positions],
+        eps=NORM_EPS,
+        init_weights=False,
+    )
+
+
+def native_weights(model: Transformer) -> dict[str, Tensor]:
+    """Views of all our weights under native names, so that writing to one writes the model.
+
+    Linear weights are [out, in] there. A tied W_E has two names.
+    """
+    weights: dict[str, Tensor] = {"embed.weight": model.W_E, "unembed.weight": model.W_U.T}
+    if model.W_pos is not None:
+        weights["pos_embed.weight"] = model.W_pos
+    weights |= _norm_weights("ln_final", model.ln_final)
     for i, block in enumerate(model.blocks):
-        attn = block.attn
-        q, k, v = attn.W_QKV.chunk(3)
-        linear = {"attn.q": q, "attn.k": k, "attn.v": v, "attn.o": attn.W_O.flatten(0, 1).T}
-        if block.mlp is not None:
-            linear |= {"mlp.in": block.mlp.W_in.T, "mlp.out": block.mlp.W_out.T}
-        for name, weight in linear.items():
-            weights[f"blocks.{i}.{name}.weight"] = weight
-            weights[f"blocks.{i}.{name}.bias"] = weight.new_zeros(len(weight))
-        for norm in ("ln1",) if block.mlp is None else ("ln1", "ln2"):
-            weights[f"blocks.{i}.{norm}.weight"] = getattr(block, norm).weight
-            weights[f"blocks.{i}.{norm}.bias"] = getattr(block, norm).bias
-    return {name: weight.detach().contiguous() for name, weight in weights.items()}
+        attn, mlp, prefix = block.attn, block.mlp, f"blocks.{i}"
+        rows = [heads * attn.d_head for heads in attn.parts]
+        for name, weight in zip("qkv", attn.W_QKV.split(rows), strict=True):
+            weights[f"{prefix}.attn.{name}.weight"] = weight
+        weights[f"{prefix}.attn.o.weight"] = attn.W_O.flatten(0, 1).T
+        if attn.b_QKV is not None and attn.b_O is not None:
+            for name, bias in zip("qkv", attn.b_QKV.split(rows), strict=True):
+                weights[f"{prefix}.attn.{name}.bias"] = bias
+            weights[f"{prefix}.attn.o.bias"] = attn.b_O
+        weights |= _norm_weights(f"{prefix}.ln1", block.ln1)
+        if mlp is not None:
+            weights |= _norm_weights(f"{prefix}.ln2", block.ln2)
+            matrices = {"gate.weight": mlp.W_gate, "in.weight": mlp.W_in, "out.weight": mlp.W_out}
+            weights |= {f"{prefix}.mlp.{name}": w.T for name, w in matrices.items() if w is not None}
+            biases = {"in.bias": mlp.b_in, "out.bias": mlp.b_out}
+            weights |= {f"{prefix}.mlp.{name}": b for name, b in biases.items() if b is not None}
+    return {name: weight.detach() for name, weight in weights.items()}
+
+
+def _norm_weights(name: str, norm: nn.Module) -> dict[str, Tensor]:
+    return {f"{name}.{leaf}": parameter for leaf, parameter in norm.named_parameters()}

@@ -9,8 +9,9 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
+import torch.nn.functional as F
 from torch import Tensor
-from transformer_lens import HookedRootModule
+from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint as _TransformerLensHookPoint
 from transformer_lens.hook_points import LensHandle
 
@@ -47,6 +48,16 @@ def _on_a_copy(user_hook: Hook) -> Hook:
     return safe
 
 
+def returned(logits: Tensor, tokens: Tensor, return_type: str) -> Any:
+    """What `return_type` asks for: logits, the mean loss of the next token within `tokens` (nats), or both."""
+    if return_type == "logits":
+        return logits
+    if return_type not in ("loss", "both"):
+        raise MechdistillError(f"return_type={return_type!r}: must be logits, loss or both")
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    return loss if return_type == "loss" else (logits, loss)
+
+
 class HookedModel(HookedRootModule):
     """A module whose HookPoints answer run_with_hooks, run_with_cache and add_hook, and refuse unknown names."""
 
@@ -75,6 +86,15 @@ class HookedModel(HookedRootModule):
 
     def _enable_hook(self, name: str | Callable[[str], bool], hook: Hook, dir: Literal["fwd", "bwd"]) -> None:
         super()._enable_hook(self._checked(name), hook, dir)
+
+    def run_with_cache(
+        self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """The output and every activation asked for: an `ActivationCache` (`cache["pattern", 0]`), or a dict."""
+        output, cache = super().run_with_cache(*args, remove_batch_dim=remove_batch_dim, **kwargs)
+        if return_cache_object:
+            cache = ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
+        return output, cache
 
     def get_caching_hooks(self, names_filter: NamesFilter = None, *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; every name of a list must exist, and a filter must match something."""

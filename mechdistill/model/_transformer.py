@@ -1,15 +1,15 @@
 """A decoder-only transformer whose every intermediate has the name that TransformerLens users type.
 
-Residual stream x. Each block adds attention and, unless attention-only, an MLP, both reading LN(x):
+Residual stream x, which starts as the embedding of the token plus, where positions are learned, that of its position.
+Each block adds attention and, unless attention-only, an MLP, both reading norm(x); the logits are norm(x) W_U:
 
-    q, k, v = LN(x) W_Q, LN(x) W_K, LN(x) W_V          [batch, pos, head, d_head]
-    pattern = softmax(q·k / sqrt(d_head)) over s <= q   [batch, head, q, s]
-    x      += Σ_heads (pattern v) W_O,   x += MLP(LN(x))
+    x += attention(norm(x)),   x += MLP(norm(x))
 
 Hook points cost nothing while nobody is attached; per-head results and split Q/K/V inputs are computed only then.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,92 +18,23 @@ from torch import Tensor, nn
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from mechdistill.config import ModelConfig
-from mechdistill.model._hooked import HookedModel, HookPoint
+from mechdistill.errors import MechdistillError
+from mechdistill.model._attention import Attention
+from mechdistill.model._cache import KVCache, LayerCache
+from mechdistill.model._hooked import HookedModel, HookPoint, returned
+from mechdistill.model._mlp import MLP
+
+NORM_EPS = 1e-5  # of every norm, as in TransformerLens
 
 
-class Attention(nn.Module):
-    """Causal multi-head attention with a fused QKV projection."""
-
-    future: Tensor  # [query, source], true where the source lies ahead
-
-    def __init__(self, config: ModelConfig, n_ctx: int):
-        super().__init__()
-        self.n_heads, self.d_head, self.d_model = config.n_heads, config.head_width, config.d_model
-        self.W_QKV = nn.Parameter(torch.empty(3 * self.n_heads * self.d_head, self.d_model))
-        self.W_O = nn.Parameter(torch.empty(self.n_heads, self.d_head, self.d_model))
-        self.hook_q, self.hook_k, self.hook_v = (
-            HookPoint(),
-            HookPoint(),
-            HookPoint(),
-        )  # [batch, pos, head, d_head]
-        self.hook_attn_scores = HookPoint()  # [batch, head, query, source], -inf where source > query
-        self.hook_pattern = HookPoint()  # [batch, head, query, source]
-        self.hook_z = HookPoint()  # [batch, pos, head, d_head]
-        self.hook_result = HookPoint()  # [batch, pos, head, d_model], only while somebody listens
-        mask = torch.ones(n_ctx, n_ctx, dtype=torch.bool).triu(1)
-        self.register_buffer("future", mask, persistent=False)
-
-    def _project(self, part: int) -> Float[Tensor, "head d_model d_head"]:
-        weight = self.W_QKV.view(3, self.n_heads, self.d_head, self.d_model)[part]
-        return weight.transpose(1, 2)
-
-    @property
-    def W_Q(self) -> Float[Tensor, "head d_model d_head"]:
-        """Query projection of each head."""
-        return self._project(0)
-
-    @property
-    def W_K(self) -> Float[Tensor, "head d_model d_head"]:
-        """Key projection of each head."""
-        return self._project(1)
-
-    @property
-    def W_V(self) -> Float[Tensor, "head d_model d_head"]:
-        """Value projection of each head."""
-        return self._project(2)
-
-    def qkv(self, x: Float[Tensor, "batch pos d_model"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [batch, pos, head, d_head] of one shared input."""
-        q, k, v = F.linear(x, self.W_QKV).view(*x.shape[:2], 3, self.n_heads, self.d_head).unbind(2)
-        return q, k, v
-
-    def split_qkv(self, inputs: tuple[Float[Tensor, "batch pos head d_model"], ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """The same with an input of its own for every head's queries, keys and values."""
-        q, k, v = (torch.einsum("bphm,hmd->bphd", x, self._project(part)) for part, x in enumerate(inputs))
-        return q, k, v
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "batch pos d_model"]:
-        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
-        listened = self.hook_attn_scores.has_hooks() or self.hook_pattern.has_hooks()
-        attend = self._explicit if listened else self._fused
-        z = self.hook_z(attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2))
-        if self.hook_result.has_hooks():
-            result = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O))
-            return result.sum(dim=2)
-        return z.flatten(2) @ self.W_O.flatten(0, 1)
-
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "batch head pos d_head"]:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-    def _explicit(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "batch head pos d_head"]:
-        length = q.shape[2]
-        scores = (q / math.sqrt(self.d_head)) @ k.transpose(-2, -1)
-        scores = self.hook_attn_scores(scores.masked_fill(self.future[:length, :length], -torch.inf))
-        return self.hook_pattern(scores.softmax(dim=-1)) @ v
-
-
-class MLP(nn.Module):
-    """act(x W_in) W_out."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.W_in = nn.Parameter(torch.empty(config.d_model, config.mlp_width))
-        self.W_out = nn.Parameter(torch.empty(config.mlp_width, config.d_model))
-        self.act = {"gelu": F.gelu, "relu": F.relu}[config.act]
-        self.hook_pre, self.hook_post = HookPoint(), HookPoint()  # [batch, pos, d_mlp]
-
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        return self.hook_post(self.act(self.hook_pre(x @ self.W_in))) @ self.W_out
+def _norm(config: ModelConfig) -> nn.Module:
+    match config.norm:
+        case "layernorm":
+            return nn.LayerNorm(config.d_model, eps=NORM_EPS)
+        case "rmsnorm":
+            return nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        case "none":
+            return nn.Identity()
 
 
 class Block(nn.Module):
@@ -111,28 +42,33 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, n_ctx: int):
         super().__init__()
-        self.n_heads = config.n_heads
-        self.ln1 = nn.LayerNorm(config.d_model)
+        self.ln1 = _norm(config)
         self.attn = Attention(config, n_ctx)
         self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
         self.hook_attn_out = HookPoint()
-        # what each head's queries, keys and values read, before LN: [batch, pos, head, d_model]
+        # what each head's queries, keys and values read, before the norm: [batch, pos, head or kv_head, d_model]
         self.hook_q_input, self.hook_k_input, self.hook_v_input = HookPoint(), HookPoint(), HookPoint()
         self.mlp: MLP | None = None
         if not config.attn_only:
-            self.ln2, self.mlp, self.hook_mlp_out = nn.LayerNorm(config.d_model), MLP(config), HookPoint()
+            self.ln2, self.mlp, self.hook_mlp_out = _norm(config), MLP(config), HookPoint()
         else:
             del self.hook_resid_mid
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"], past: LayerCache | None = None
+    ) -> Float[Tensor, "batch pos d_model"]:
         x = self.hook_resid_pre(x)
         input_hooks = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
         if any(hook.has_hooks() for hook in input_hooks):
-            per_head = x[:, :, None].expand(-1, -1, self.n_heads, -1)
-            q, k, v = self.attn.split_qkv(tuple(self.ln1(hook(per_head)) for hook in input_hooks))
+            q, k, v = self.attn.split_qkv(
+                *(
+                    self.ln1(hook(x[:, :, None].expand(-1, -1, heads, -1)))
+                    for hook, heads in zip(input_hooks, self.attn.parts, strict=True)
+                )
+            )
         else:
             q, k, v = self.attn.qkv(self.ln1(x))
-        x = x + self.hook_attn_out(self.attn(q, k, v))
+        x = x + self.hook_attn_out(self.attn(q, k, v, past))
         if self.mlp is not None:
             x = self.hook_resid_mid(x)
             x = x + self.hook_mlp_out(self.mlp(self.ln2(x)))
@@ -146,23 +82,81 @@ class Transformer(HookedModel):
         super().__init__()
         self.config, self.d_vocab, self.n_ctx = config, d_vocab, n_ctx
         self.W_E = nn.Parameter(torch.empty(d_vocab, config.d_model))
-        self.W_pos = nn.Parameter(torch.empty(n_ctx, config.d_model))
-        self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
+        self.hook_embed = HookPoint()
+        self.W_pos: nn.Parameter | None = None
+        if config.positions == "learned":
+            self.W_pos = nn.Parameter(torch.empty(n_ctx, config.d_model))
+            self.hook_pos_embed = HookPoint()
         self.blocks = TypedModuleList([Block(config, n_ctx) for _ in range(config.n_layers)])
-        self.ln_final = nn.LayerNorm(config.d_model)
-        self.W_U = nn.Parameter(torch.empty(config.d_model, d_vocab))
+        self.ln_final = _norm(config)
+        if not config.tied:
+            self.register_parameter("W_U", nn.Parameter(torch.empty(config.d_model, d_vocab)))
         self.setup()
 
-    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        positions = self.W_pos[: tokens.shape[1]].expand(len(tokens), -1, -1)
-        x = self.hook_embed(F.embedding(tokens, self.W_E)) + self.hook_pos_embed(positions)
-        for block in self.blocks:
-            x = block(x)
-        return self.ln_final(x) @ self.W_U
+    @property
+    def W_U(self) -> Float[Tensor, "d_model vocab"]:
+        """Unembedding; where tied it is W_E transposed, and W_E is the only parameter and the only one stored."""
+        return self.W_E.T if self.config.tied else cast(Tensor, super().__getattr__("W_U"))
+
+    def forward(
+        self, tokens: Int[Tensor, "batch pos"], cache: KVCache | None = None, *, return_type: str = "logits"
+    ) -> Any:
+        """Logits of the next token at each position, [batch, pos, vocab], or what `return_type` asks for.
+
+        With a cache, the tokens follow those it has read, and it reads these too: the logits are those of the new
+        positions only, and so is what hooks see, save that scores and pattern are [batch, head, new, all positions].
+        """
+        if cache is not None:
+            cache.check(tokens)
+        start = 0 if cache is None else cache.length
+        stop = start + tokens.shape[1]
+        if stop > self.n_ctx:
+            raise MechdistillError(f"tokens: {stop} positions exceed n_ctx={self.n_ctx}; cut them")
+        x = self.hook_embed(F.embedding(tokens, self.W_E))
+        if self.W_pos is not None:
+            x = x + self.hook_pos_embed(self.W_pos[start:stop].expand(len(tokens), -1, -1))
+        for index, block in enumerate(self.blocks):
+            x = block(x, None if cache is None else cache.layer(index))
+        if cache is not None:
+            cache.length = stop
+        return returned(self.ln_final(x) @ self.W_U, tokens, return_type)
+
+    @property
+    def cfg(self) -> Any:
+        """The shape of the model as TransformerLens's config, for code that reads model.cfg."""
+        from mechdistill.model._export import bridge_config
+
+        return bridge_config(self.config, d_vocab=self.d_vocab, n_ctx=self.n_ctx)
+
+    @property
+    def W_Q(self) -> Float[Tensor, "layer head d_model d_head"]:
+        """Query projections."""
+        return torch.stack([block.attn.W_Q for block in self.blocks])
+
+    @property
+    def W_K(self) -> Float[Tensor, "layer kv_head d_model d_head"]:
+        """Key projections."""
+        return torch.stack([block.attn.W_K for block in self.blocks])
+
+    @property
+    def W_V(self) -> Float[Tensor, "layer kv_head d_model d_head"]:
+        """Value projections."""
+        return torch.stack([block.attn.W_V for block in self.blocks])
+
+    @property
+    def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:
+        """Output projections."""
+        return torch.stack([block.attn.W_O for block in self.blocks])
+
+    def kv_cache(self, batch: int, capacity: int | None = None) -> KVCache:
+        """An empty cache for `batch` sequences of at most `capacity` positions (n_ctx unless given)."""
+        config = self.config
+        shape = (config.n_layers, batch, config.kv_heads, capacity or self.n_ctx, config.head_width)
+        return KVCache(shape, self.W_E)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all matrices from `generator` as GPT-2 does; LayerNorms start as the identity.
+        """Draw all matrices from `generator` as GPT-2 does; norms start as the identity and biases at zero.
 
         Normal with sd 0.02, and 0.02/sqrt(2·n_layers) for the two that write into the residual stream, so that
         depth does not change the size of the stream.

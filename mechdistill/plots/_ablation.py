@@ -27,7 +27,8 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     Below the single heads stand the sets of the copy circuit; under each half, in grey, the mean of its controls,
     with a line from the least to the most harmful draw. Of several checkpoints, the last of each run is shown.
     """
-    copy = table[table["metric"] == "copy-loss-delta"]
+    copying = "copy-loss-delta" in set(table["metric"])
+    copy = table[(table["metric"] == ("copy-loss-delta" if copying else "bigram-kl-delta")) & table["bucket"].isna()]
     copy = copy[copy["step"] == copy.groupby("run")["step"].transform("max")].copy()
     copy["label"] = [_label(row) for row in copy.to_dict("records")]
     runs = list(dict.fromkeys(copy["run"]))
@@ -69,7 +70,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
                         "width": 3,
                     },
                     customdata=["" if pd.isna(names) else f" ({names})" for names in heads],
-                    hovertemplate="%{y}%{customdata}<br>Δ copy loss %{x:.3f} nats<extra></extra>",
+                    hovertemplate="%{y}%{customdata}<br>Δ %{x:.3f} nats<extra></extra>",
                 ),
                 row=i // columns + 1,
                 col=i % columns + 1,
@@ -77,8 +78,11 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
         figure.update_yaxes(
             categoryorder="array", categoryarray=labels[::-1], row=i // columns + 1, col=i % columns + 1
         )
-        figure.update_xaxes(title_text="Δ copy loss, nats", row=i // columns + 1, col=i % columns + 1)
-    title = "Rise of the copy loss (occurrence ≥ 2) when heads are knocked out; controls in grey"
+        figure.update_xaxes(
+            title_text="Δ copy loss, nats" if copying else "Δ KL, nats", row=i // columns + 1, col=i % columns + 1
+        )
+    loss = "copy loss (occurrence ≥ 2)" if copying else "KL to the oracle (there is nothing to copy)"
+    title = f"Rise of the {loss} when heads are knocked out; controls in grey"
     return styled(figure, title, height).update_layout(
         barmode="group",
         margin={"t": 120},

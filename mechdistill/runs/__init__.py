@@ -1,8 +1,9 @@
 """The run directory: write, read, lock. It knows nothing of what is measured."""
 
-from mechdistill.runs._files import write_bytes, write_text
+from mechdistill.runs._files import remove_leftovers, write_text
 from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
 from mechdistill.runs._lock import exclusive
+from mechdistill.runs._numerics import numerics
 from mechdistill.runs._read import Experiment, Run, Step, load
 from mechdistill.runs._writer import RunWriter
 
@@ -16,6 +17,7 @@ __all__ = [
     "Step",
     "exclusive",
     "load",
-    "write_bytes",
+    "numerics",
+    "remove_leftovers",
     "write_text",
 ]

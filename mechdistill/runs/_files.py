@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pandas as pd
-
 from mechdistill.errors import MechdistillError
 
 
@@ -40,9 +38,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write or replace a parquet file atomically."""
-    write_bytes(path, table.to_parquet(None, index=False))
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed writer left behind; the folder's lock must be held."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def read_text(path: Path) -> str:

@@ -10,7 +10,7 @@ import platform
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,18 +33,21 @@ def exclusive(experiment: Path) -> Generator[None]:
         raise MechdistillError(
             f"{experiment}: in use by {_owner(owner_file)}; wait for it, stop it, or choose another --out"
         ) from None
+    except OSError as error:
+        raise MechdistillError(f"{experiment}: cannot be written ({error.strerror}); choose another --out") from None
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(owner_file, stop), daemon=True)
     try:
         _refuse_foreign_owner(experiment, owner_file)
         _write_owner(owner_file)
         beat.start()
-        yield
-        owner_file.unlink(missing_ok=True)
-    finally:
-        stop.set()
-        if beat.is_alive():
+        try:
+            yield
+        finally:
+            stop.set()
             beat.join()
+            owner_file.unlink(missing_ok=True)
+    finally:
         lock.release()
 
 
@@ -54,7 +57,8 @@ def _write_owner(path: Path) -> None:
 
 def _beat(path: Path, stop: threading.Event) -> None:
     while not stop.wait(_BEAT):
-        _write_owner(path)
+        with suppress(MechdistillError):  # a full disk shows where something that matters is written
+            _write_owner(path)
 
 
 def _read_owner(path: Path) -> dict[str, object] | None:

@@ -1,7 +1,7 @@
 """Opening run directories, foreign ones too: nothing is executed, everything is checked before it is used."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,10 @@ from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, 
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
-from mechdistill.runs._files import read_json, read_text, write_table
-from mechdistill.runs._weights import load_weights
-from mechdistill.runs._writer import metrics_table
+from mechdistill.runs import _metrics
+from mechdistill.runs._files import read_json, read_text
+from mechdistill.runs._tables import read_table, write_table
+from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
 
 Step = int | Literal["last"]
@@ -43,8 +44,7 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """state, step, steps, tokens and seconds, as last written."""
-        path = self.path / layout.STATUS
-        return read_json(path) if path.exists() else {"state": "waiting"}
+        return read_status(self.path)
 
     @property
     def steps(self) -> list[int]:
@@ -74,41 +74,70 @@ class Run:
 
     def model(self, step: Step = "last") -> Model:
         """The hooked model of a checkpoint, in eval mode on the CPU."""
-        path = layout.checkpoint_path(self.path, self.resolve(step))
-        weights = load_weights(path).tensors
+        step = self.resolve(step)
+        weights = self._weights(step).tensors
         sandbox = self.config.sandbox
         model = build(self.config.model, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         if expected != found:
             differing = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            path = layout.checkpoint_path(self.path, step)
             raise MechdistillError(f"{path}: does not fit {layout.CONFIG} (at {differing}); restore the run's own file")
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
 
     def weights_digest(self, step: Step = "last") -> str:
         """SHA-256 of a checkpoint's tensors: equal iff the weights are, bit for bit."""
-        return load_weights(layout.checkpoint_path(self.path, self.resolve(step))).metadata["sha256"]
+        return self._weights(self.resolve(step)).metadata["sha256"]
+
+    def _weights(self, step: int) -> Weights:
+        path = layout.checkpoint_path(self.path, step)
+        weights = load_weights(path)
+        owner = (weights.metadata.get("run"), weights.metadata.get("step"))
+        if owner != (self.name, str(step)):
+            raise MechdistillError(
+                f"{path}: belongs to step {owner[1]} of {owner[0]}, not to step {step} of {self.name}; "
+                "restore the run's own file"
+            )
+        return weights
 
     def metrics(self) -> pd.DataFrame:
         """Inline metrics so far, as the long `metrics` table."""
-        table = self.path / layout.METRICS
-        return _read_table(table) if table.exists() else metrics_table(self.path, self.config)
+        path = self.path / layout.METRICS
+        return read_table(path, _metrics.COLUMNS) if path.exists() else _metrics.table(self.path, self.config)
 
-    def cached(self, measure: str, key: str, compute: Callable[[], pd.DataFrame], *, fresh: bool) -> pd.DataFrame:
+    def cached(
+        self, measure: str, key: str, columns: Sequence[str], compute: Callable[[], pd.DataFrame], *, fresh: bool
+    ) -> pd.DataFrame:
         """A measure's table from tables/<measure>-<key>.parquet, computed and stored if absent or `fresh`.
 
-        A file that cannot be read is only cache: it is recomputed, with a warning.
+        It is only a cache: a damaged file is recomputed and a directory that cannot be written is left as it is,
+        both with a warning.
         """
         path = self.path / "tables" / f"{measure}-{key}.parquet"
         if path.exists() and not fresh:
             try:
-                return _read_table(path)
+                return read_table(path, columns)
             except MechdistillError as error:
-                warnings.warn(f"recomputing: {error}", stacklevel=2)
+                warnings.warn(f"computing anew: {error}", stacklevel=2)
         table = compute()
-        write_table(path, table)
+        try:
+            write_table(path, table)
+        except MechdistillError as error:
+            warnings.warn(f"not cached: {error}", stacklevel=2)
         return table
+
+
+def read_status(run: Path) -> dict[str, Any]:
+    """A run's status.json, or the state 'waiting' where there is none yet."""
+    path = run / layout.STATUS
+    if not path.exists():
+        return {"state": "waiting"}
+    status = read_json(path)
+    if not isinstance(status, dict) or not {"state", "step", "steps", "tokens", "seconds"} <= set(status):
+        raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed")
+    return status
 
 
 class Experiment:
@@ -128,9 +157,17 @@ class Experiment:
     @property
     def runs(self) -> list[Run]:
         """Students and teachers that have been started, students first, in the order of the experiment file."""
-        configs = sorted(expand(self.config), key=lambda config: config.is_teacher)
-        paths = (self.path / config.path for config in configs)
-        return [Run(path) for path in paths if (path / layout.CONFIG).exists()]
+        runs: list[Run] = []
+        for config in sorted(expand(self.config), key=lambda config: config.is_teacher):
+            path = self.path / config.path
+            if (path / layout.CONFIG).exists():
+                run = Run(path)
+                if run.config != config:
+                    raise MechdistillError(
+                        f"{path / layout.CONFIG}: is not the run that {layout.EXPERIMENT} says; restore its files"
+                    )
+                runs.append(run)
+        return runs
 
     def run(self, name: str) -> Run:
         """The run at a path like 'spt/seed-0'."""
@@ -157,10 +194,3 @@ def load(path: str | Path) -> Run | Experiment:
         f"{path}: neither a run nor an experiment (no {layout.CONFIG} or {layout.EXPERIMENT}); "
         "give the directory that `mechdistill train` wrote"
     )
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise MechdistillError(f"{path}: corrupt ({str(error).splitlines()[0]}); delete it") from None

@@ -1,46 +1,22 @@
 """The only writer of run directories while a run is training."""
 
 import json
-import os
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from mechdistill.config import RunConfig, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
-from mechdistill.runs._files import read_json, read_text, write_json, write_table, write_text
+from mechdistill.runs import _metrics
+from mechdistill.runs._files import write_json, write_text
+from mechdistill.runs._numerics import provenance
+from mechdistill.runs._read import Run, read_status
+from mechdistill.runs._tables import write_table
 from mechdistill.runs._weights import Weights, load_weights, save_weights
-from mechdistill.tables import frame, with_run
-
-
-def numerics() -> dict[str, str]:
-    """What has to be equal for two machines to compute the same bits."""
-    return {
-        "mechdistill": metadata.version("mechdistill"),
-        "torch": torch.__version__,
-        "numpy": metadata.version("numpy"),
-        "machine": platform.machine(),
-        "vector instructions": torch.backends.cpu.get_cpu_capability(),
-        "processor": _processor(),
-        "threads": str(torch.get_num_threads()),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 class RunWriter:
@@ -51,18 +27,49 @@ class RunWriter:
         self.config = config
 
     @property
-    def state(self) -> str:
-        """running, interrupted, failed or finished; waiting where nothing has been written."""
-        path = self.path / layout.STATUS
-        return str(read_json(path)["state"]) if path.exists() else "waiting"
+    def status(self) -> dict[str, Any]:
+        """As last written; its state is running, interrupted, failed or finished, or waiting where nothing is."""
+        return read_status(self.path)
 
-    def begin(self) -> None:
-        """Lay down what the run is and where it runs; a run that is already there keeps its own record."""
+    def check(self) -> None:
+        """Raise `MechdistillError` if the directory holds another run than `config`."""
         if not (self.path / layout.CONFIG).exists():
-            write_json(self.path / layout.PROVENANCE, _provenance())
-            write_text(self.path / layout.CONFIG, to_yaml(self.config))
+            return
+        stored = Run(self.path).config.model_dump(mode="json")
+        wanted = self.config.model_dump(mode="json")
+        for key in wanted:
+            if stored[key] != wanted[key]:
+                raise MechdistillError(
+                    f"{self.path}: was made with another {key} ({stored[key]!r}) than the experiment says "
+                    f"({wanted[key]!r}); restore its files or choose another --out"
+                )
 
-    def status(self, state: str, *, step: int, tokens: int, seconds: float, message: str | None = None) -> None:
+    def begin(self, conditions: dict[str, str]) -> Weights | None:
+        """The state to continue from, or None to start afresh, with the directory ready for either.
+
+        `conditions` are what the run's bits depend on besides its config. Raises `MechdistillError` where they
+        differ from those of the state, since continuing would not be bit-exact.
+        """
+        path = self.path / layout.RESUME
+        if not path.exists():
+            write_json(self.path / layout.PROVENANCE, provenance(conditions))
+            write_text(self.path / layout.CONFIG, to_yaml(self.config))
+            (self.path / layout.METRICS_LOG).unlink(missing_ok=True)
+            return None
+        state = load_weights(path)
+        then = json.loads(state.metadata["conditions"])
+        different = [
+            f"{key} was {then.get(key)!r} and is {now!r}" for key, now in conditions.items() if then.get(key) != now
+        ]
+        if different:
+            raise MechdistillError(
+                f"{self.path}: cannot resume bit-exactly ({'; '.join(different)}); "
+                "resume where it was started, or delete the run to train it afresh"
+            )
+        _metrics.cut(self.path, int(state.metadata["step"]))
+        return state
+
+    def set_status(self, state: str, *, step: int, tokens: int, seconds: float, message: str | None = None) -> None:
         """Replace status.json."""
         value: dict[str, Any] = {"state": state, "step": step, "steps": self.config.steps, "tokens": tokens}
         value["seconds"] = round(seconds, 3)
@@ -71,81 +78,25 @@ class RunWriter:
         write_json(self.path / layout.STATUS, value)
 
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor]) -> None:
-        """Store the weights after `step` steps."""
-        save_weights(layout.checkpoint_path(self.path, step), weights, {"step": str(step)})
+        """Store the weights after `step` steps, with the run and step that they belong to."""
+        path = layout.checkpoint_path(self.path, step)
+        save_weights(path, weights, {"step": str(step), "run": str(self.config.path)})
 
     def log(self, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append metric rows of one step."""
-        lines = [json.dumps({"step": step, "tokens": tokens, **row}, allow_nan=False) for row in rows]
-        with (self.path / layout.METRICS_LOG).open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+        _metrics.append(self.path, step, tokens, rows)
 
-    def save_resume(self, tensors: Mapping[str, torch.Tensor], step: int, seconds: float) -> None:
+    def save_resume(
+        self, tensors: Mapping[str, torch.Tensor], step: int, seconds: float, conditions: dict[str, str]
+    ) -> None:
         """Store all that continuing from `step` needs."""
-        record = {"step": str(step), "seconds": f"{seconds:.3f}", "numerics": json.dumps(numerics())}
+        record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
         save_weights(self.path / layout.RESUME, tensors, record)
 
-    def load_resume(self) -> Weights | None:
-        """The state to continue from, or None to start afresh; the metrics log is cut back to its step.
+    def write_metrics(self) -> None:
+        """Turn the log into a table."""
+        write_table(self.path / layout.METRICS, _metrics.table(self.path, self.config))
 
-        Raises `MechdistillError` where continuing could not be bit-exact, saying what differs.
-        """
-        path = self.path / layout.RESUME
-        if not path.exists():
-            (self.path / layout.METRICS_LOG).unlink(missing_ok=True)
-            return None
-        state = load_weights(path)
-        then, now = json.loads(state.metadata["numerics"]), numerics()
-        different = [f"{key} was {then.get(key)!r} and is {now[key]!r}" for key in now if then.get(key) != now[key]]
-        if different:
-            raise MechdistillError(
-                f"{self.path}: cannot resume bit-exactly ({'; '.join(different)}); "
-                "resume where it was started, or delete the run to train it afresh"
-            )
-        self._cut_log(int(state.metadata["step"]))
-        return state
-
-    def finish(self) -> None:
-        """Turn the log into a table and drop the state that only resuming needs."""
-        write_table(self.path / layout.METRICS, metrics_table(self.path, self.config))
+    def drop_resume(self) -> None:
+        """Remove the state that only resuming needs; call it once the run says that it is finished."""
         shutil.rmtree((self.path / layout.RESUME).parent, ignore_errors=True)
-
-    def _cut_log(self, step: int) -> None:
-        path = self.path / layout.METRICS_LOG
-        kept: list[str] = []
-        for line in read_text(path).splitlines() if path.exists() else []:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the half line that a kill left behind
-                break
-            if row["step"] > step:
-                break
-            kept.append(f"{line}\n")
-        write_text(path, "".join(kept))
-
-
-def metrics_table(run: Path, config: RunConfig) -> pd.DataFrame:
-    """The metrics log as a long table with the run's columns."""
-    rows: list[dict[str, Any]] = []
-    for line in read_text(run / layout.METRICS_LOG).splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # a line that is being written
-            break
-    when = pd.DataFrame({key: [row.pop(key) for row in rows] for key in ("step", "tokens")}, dtype="Int64")
-    table = with_run(when, run=str(config.path), arm=config.arm, seed=config.seed)
-    return pd.concat([table, frame("metrics", rows)], axis=1)
-
-
-def _provenance() -> dict[str, Any]:
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "numerics": numerics(),
-        "packages": {
-            name: metadata.version(name) for name in ("torch", "numpy", "transformer-lens", "safetensors", "pydantic")
-        },
-    }

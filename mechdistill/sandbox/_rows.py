@@ -1,11 +1,16 @@
-"""Transition matrices whose row entropies are exactly what was asked for.
+"""Transition matrices: graded and two-level entropies (hit exactly), Dirichlet rows, bigrams of a text.
 
-A row is a softmax of fixed random scores at a temperature; the temperature is solved so that the row's Shannon
-entropy hits its value. Entropies are in nats.
+Entropies are in nats.
 """
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mechdistill.config import CorpusRows, DirichletRows, GradedRows, SandboxConfig, TwoLevelRows
 
 Matrix = NDArray[np.float64]
 
@@ -22,6 +27,13 @@ def row_entropy(pi: Matrix) -> Matrix:
     """Shannon entropy of each row, in nats; 0·log 0 = 0. Range [0, ln k]."""
     log_pi = np.log(pi, where=pi > 0, out=np.zeros_like(pi))
     return -(pi * log_pi).sum(axis=1)
+
+
+def normalised(weights: Matrix) -> Matrix:
+    """Rows divided by their sums; a row of zeros becomes uniform over the columns that any row can reach."""
+    reachable = (weights.sum(axis=0) > 0).astype(float)
+    weights = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, reachable)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def rows_with_entropy(scores: Matrix, entropy: Matrix) -> Matrix:
@@ -42,8 +54,9 @@ def rows_with_entropy(scores: Matrix, entropy: Matrix) -> Matrix:
 def graded(vocab: int, low: float, high: float, rng: np.random.Generator) -> Matrix:
     """A transition matrix [vocab, vocab] whose row entropies are evenly spaced in [low, high] nats.
 
-    Scores are standard normal, and which token gets which entropy is a random permutation, so entropy says
-    nothing about a token's index or its frequency as a successor.
+    A row is a softmax of fixed random scores at the temperature that gives its entropy. Scores are standard normal,
+    and which token gets which entropy is a random permutation, so entropy says nothing about a token's index or its
+    frequency as a successor.
     """
     scores = rng.standard_normal((vocab, vocab))
     return rows_with_entropy(scores, rng.permutation(np.linspace(low, high, vocab)))
@@ -56,3 +69,64 @@ def stationary(pi: Matrix) -> Matrix:
     mu = np.linalg.lstsq(system, np.append(np.zeros(k), 1.0), rcond=None)[0]
     mu = np.clip(mu, 0.0, None)
     return mu / mu.sum()
+
+
+def two_level(vocab: int, share: float, low: int, high: int, rng: np.random.Generator) -> Matrix:
+    """Uniform rows on random supports: round(share·vocab) rows of `low` successors, the others of `high`.
+
+    Row entropies are ln(low) and ln(high) exactly. Every support contains the row's successor on one random cycle
+    through all tokens, so no set of rows can trap the chain. Source: arXiv 2509.01649.
+    """
+    sizes = np.full(vocab, high)
+    sizes[rng.permutation(vocab)[: round(share * vocab)]] = low
+    cycle = rng.permutation(vocab)
+    pi = np.zeros((vocab, vocab))
+    for row, following in zip(cycle, np.roll(cycle, -1), strict=True):
+        others = np.setdiff1d(np.arange(vocab), [following])
+        support = np.append(rng.choice(others, sizes[row] - 1, replace=False), following)
+        pi[row, support] = 1 / sizes[row]
+    return pi
+
+
+def dirichlet(vocab: int, concentration: float, rng: np.random.Generator) -> Matrix:
+    """Rows drawn from a symmetric Dirichlet law: small concentrations give peaked rows, 1 is uniform on the simplex."""
+    return rng.dirichlet(np.full(vocab, concentration), size=vocab)
+
+
+class World(NamedTuple):
+    """A transition matrix and what its tokens stand for."""
+
+    pi: Matrix  # [vocab, vocab]
+    symbols: tuple[str, ...]
+
+
+def corpus(text: str, vocab: int) -> World:
+    """Character bigrams of a text: pi[a, b] = count(ab) / count(a), tokens in order of frequency.
+
+    Only the `vocab` most frequent characters are kept; the text that is left is read as a circle, so that every
+    character has a successor and the chain is irreducible. Source: Bietti et al. 2023.
+    """
+    kept = [symbol for symbol, _ in Counter(text).most_common(vocab)]
+    token_of = {symbol: i for i, symbol in enumerate(kept)}
+    tokens = np.array([token_of[symbol] for symbol in text if symbol in token_of])
+    counts = np.zeros((vocab, vocab))
+    np.add.at(counts, (tokens, np.roll(tokens, -1)), 1)
+    return World(counts / counts.sum(axis=1, keepdims=True), tuple(kept))
+
+
+def transition_matrix(config: SandboxConfig) -> World:
+    """The rows that a config asks for, drawn from its seed."""
+    rows, k = config.rows, config.vocab
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, 0]))
+    symbols = tuple(str(i) for i in range(k))
+    match rows:
+        case GradedRows():
+            return World(graded(k, rows.low, rows.high, rng), symbols)
+        case TwoLevelRows():
+            return World(two_level(k, rows.share, rows.low, rows.high, rng), symbols)
+        case DirichletRows():
+            return World(dirichlet(k, rows.concentration, rng), symbols)
+        case CorpusRows():
+            return corpus(Path(rows.path).read_text(encoding="utf-8"), k)
+        case _:
+            assert_never(rows)

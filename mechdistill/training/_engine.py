@@ -4,13 +4,15 @@ The same code trains a run here whatever the number of jobs, so neither it nor t
 """
 
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,26 +54,23 @@ def train_one(root: Path, config: RunConfig, device: str, report: Report, stoppe
     """Train one run to its end; a failure becomes its status and its `error.log`, not an exception."""
     writer = RunWriter(root, config)
     name = str(config.path)
-    trainer = None
     try:
         with one_thread():
-            trainer = Trainer(config, writer, _teacher(root, config), device)
-            trainer.until_done(report, stopped)
+            Trainer(config, writer, _teacher(root, config), device).until_done(report, stopped)
     except Interrupted:
         return Outcome(name, "interrupted")
     except MechdistillError as error:
-        return _failed(writer, trainer, str(error))
+        message = str(error)
     except Exception as error:
-        write_text(writer.path / "error.log", traceback.format_exc())
-        return _failed(writer, trainer, f"{type(error).__name__}: {error} (see {writer.path / 'error.log'})")
-    return Outcome(name, "finished")
-
-
-def _failed(writer: RunWriter, trainer: Trainer | None, message: str) -> Outcome:
-    step, seconds = (trainer.step, trainer.seconds) if trainer else (0, 0.0)
-    tokens = step * writer.config.training.batch * writer.config.sandbox.seq_len
-    writer.status("failed", step=step, tokens=tokens, seconds=seconds, message=message)
-    return Outcome(str(writer.config.path), "failed", message)
+        message = f"{type(error).__name__}: {error} (see {writer.path / 'error.log'})"
+        with suppress(MechdistillError):  # the disk may be what failed; the message goes on in any case
+            write_text(writer.path / "error.log", traceback.format_exc())
+    else:
+        return Outcome(name, "finished")
+    with suppress(MechdistillError):
+        done: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, **writer.status}
+        writer.set_status("failed", step=done["step"], tokens=done["tokens"], seconds=done["seconds"], message=message)
+    return Outcome(name, "failed", message)
 
 
 def _teacher(root: Path, config: RunConfig) -> teachers.Teacher | None:
@@ -118,8 +117,29 @@ _stop: Any = None  # in a worker: set when it shall stop
 
 def _start_worker(messages: Any, stop: Any) -> None:
     global _messages, _stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and sets `stop`
     _messages, _stop = messages, stop
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A worker that outlived its parent would write beside whoever takes the lock next."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _no_sigint() -> Generator[None]:
+    """Processes started inside never hear Ctrl-C: the parent does, and sets `stop`."""
+    if threading.current_thread() is not threading.main_thread():  # there signals cannot be set, nor do they arrive
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(root: Path, config: RunConfig, device: str) -> Outcome:
@@ -161,7 +181,9 @@ def _in_processes(
                         ended(blocked)
                     elif str(config.teacher_path) not in pending and len(running) < jobs:
                         waiting.remove(config)
-                        running[pool.submit(_work, root, config, device)] = config
+                        with _no_sigint():
+                            future = pool.submit(_work, root, config, device)
+                        running[future] = config
                 done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
                 for message in _drain(messages):
                     report(message)
@@ -172,7 +194,7 @@ def _in_processes(
                     except BrokenProcessPool:
                         reason = "its process was killed (out of memory?); rerun the same command to resume"
                         ended(Outcome(str(config.path), "failed", reason))
-                        stop.set()
+                        stop.set()  # a broken pool takes no more work
         finally:
             stop.set()  # whatever ended the loop, no worker trains on
     return [outcomes[str(config.path)] for config in configs]

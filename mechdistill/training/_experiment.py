@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, to_yaml
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, write_text
+from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
 from mechdistill.training._engine import Outcome, Report, train_all
 
 
@@ -36,6 +36,7 @@ def train(
     except OSError as error:
         raise MechdistillError(f"--out {out}: cannot be made ({error.strerror}); choose another") from None
     with exclusive(out):
+        remove_leftovers(out)
         merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
         write_text(out / EXPERIMENT, to_yaml(merged))
         trained = {o.run: o for o in train_all(out, todo, jobs, device, report, stopped)} if todo else {}
@@ -53,7 +54,10 @@ class Plan(NamedTuple):
 def plan(config: ExperimentConfig, out: Path) -> Plan:
     """Check that `config` can be trained into `out`, and find what is left to do; writes nothing."""
     merged = _merged(config, out)
-    return Plan(merged, [run for run in expand(config) if RunWriter(out, run).state != "finished"])
+    writers = [RunWriter(out, run) for run in expand(config)]
+    for writer in writers:
+        writer.check()
+    return Plan(merged, [writer.config for writer in writers if writer.status["state"] != "finished"])
 
 
 def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
@@ -61,7 +65,7 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if not out.exists():
         return config
     if not (out / EXPERIMENT).exists():
-        if not out.is_dir() or any(not path.name.startswith(".lock") for path in out.iterdir()):
+        if not out.is_dir() or any(not _ours(path.name) for path in out.iterdir()):
             raise MechdistillError(
                 f"--out {out}: exists, is not empty and is no experiment; choose an empty or new directory"
             )
@@ -81,6 +85,11 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
             "seeds": tuple(dict.fromkeys((*stored.config.seeds, *config.seeds))),
         }
     )
+
+
+def _ours(name: str) -> bool:
+    """Whether a name in a directory without experiment.yaml is what a kill at the very start leaves."""
+    return name.startswith(".lock") or (name.startswith(f".{EXPERIMENT}.") and name.endswith(".tmp"))
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:

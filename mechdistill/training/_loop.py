@@ -14,8 +14,8 @@ from mechdistill.evals import inline_metrics
 from mechdistill.model import Model, build
 from mechdistill.objective import mixture
 from mechdistill.positions import EvaluationSet, predict
-from mechdistill.runs import RunWriter
-from mechdistill.sandbox import Sandbox
+from mechdistill.runs import RunWriter, numerics
+from mechdistill.sandbox import Sandbox, TrainingData
 from mechdistill.teachers import Teacher
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
@@ -44,6 +44,7 @@ class Trainer:
     def __init__(self, config: RunConfig, writer: RunWriter, teacher: Teacher | None, device: str = "cpu"):
         self.config, self.writer, self.teacher, self.device = config, writer, teacher, device
         self.sandbox = Sandbox(config.sandbox)
+        self.data = TrainingData(self.sandbox, config.data_seed, config.training.unique_sequences)
         self.evaluation = EvaluationSet.held_out(self.sandbox, config.training.eval_sequences)
         self.model: Model = build(
             config.model,
@@ -56,6 +57,7 @@ class Trainer:
         self.seconds = 0.0  # spent on this run, earlier sessions included
         self._sums = torch.zeros(3, device=device)  # total, cross-entropy and KL since the last evaluation
         self._steps_in_sums = 0
+        self._conditions = {**numerics(device), "teacher": teacher.id if teacher else "none"}
 
     def until_done(self, report: Callable[[Progress], None], stopped: Callable[[], bool]) -> None:
         """Train to the end of the budget, or to `until`; resumes where an earlier call was cut off.
@@ -63,7 +65,6 @@ class Trainer:
         Raises `Interrupted` when `stopped()` turns true, `MechdistillError` when the loss is no longer finite or a
         teacher misses its `until`.
         """
-        self.writer.begin()
         self._restore()
         started, first_step = time.monotonic() - self.seconds, self.step
         session = time.monotonic()
@@ -89,22 +90,24 @@ class Trainer:
                 reached = self._evaluate()
             if last or reached or self._checkpoint_due():
                 self._checkpoint()
-            if self.step % self.config.training.checkpoint_every == 0:
+            # not at the end: who resumes there would not know whether `until` was reached
+            if self.step % self.config.training.checkpoint_every == 0 and not (last or reached):
                 self._store_resume()
         if self.config.until and not reached:
             raise MechdistillError(
                 f"{self.config.path}: did not reach {_target(self.config.until)} in {self.config.training.tokens:,} "
-                "tokens; give the teacher more (teachers.NAME.training.tokens) or ask for less (until)"
+                "tokens; give the teacher more (teachers.NAME.training.tokens) or ask for less (until) in another --out"
             )
-        self.writer.finish()
+        self.writer.write_metrics()
         self._status("finished")
+        self.writer.drop_resume()
 
     @property
     def _tokens_per_step(self) -> int:
         return self.config.training.batch * self.config.sandbox.seq_len
 
     def _restore(self) -> None:
-        state = self.writer.load_resume()
+        state = self.writer.begin(self._conditions)
         if state is not None:
             unpack(state.tensors, self.model, self.optimiser)
             self.step = int(state.metadata["step"])
@@ -117,11 +120,11 @@ class Trainer:
 
     def _train_step(self) -> None:
         training, objective = self.config.training, self.config.objective
-        sequences = self.sandbox.sequences(self.config.data_seed, self.step * training.batch, training.batch)
-        tokens, next_tokens = sequences[:, :-1], sequences[:, 1:]
+        batch = self.data.batch(self.step * training.batch, training.batch)
+        tokens, next_tokens = batch.tokens, batch.next_tokens
         targets = None
         if self.teacher is not None:
-            targets = self.teacher.log_probs(tokens, self.sandbox.labels(tokens)).to(self.device)
+            targets = self.teacher.log_probs(tokens, self.sandbox.labels(tokens, batch.triggers)).to(self.device)
         losses = mixture(
             self.model(tokens.to(self.device)),
             next_tokens.to(self.device),
@@ -171,10 +174,10 @@ class Trainer:
     def _store_resume(self) -> None:
         tensors = {**pack(self.model, self.optimiser), "sums": self._sums} if self.step else None
         if tensors is not None:
-            self.writer.save_resume(tensors, self.step, self.seconds)
+            self.writer.save_resume(tensors, self.step, self.seconds, self._conditions)
 
     def _status(self, state: str) -> None:
-        self.writer.status(state, step=self.step, tokens=self.step * self._tokens_per_step, seconds=self.seconds)
+        self.writer.set_status(state, step=self.step, tokens=self.step * self._tokens_per_step, seconds=self.seconds)
 
     def _refuse_non_finite(self) -> None:
         """The sums carry a nan or inf of any step since the last evaluation; the weights, one of the last update."""

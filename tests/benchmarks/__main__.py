@@ -12,6 +12,7 @@ PAIRS = {
     "train loop / plain PyTorch step": (pairs.loop_against_plain, 0.85, True),
     "train loop / boot_native bridge step": (pairs.loop_against_bridge, 1.5, True),
     "sampler / per-token choice loop": (pairs.sampler_against_loop, 150.0, True),
+    "cached sampler / uncached": (pairs.cached_against_uncached, 5.0, True),
     "--help / import torch": (pairs.help_against_torch, 4.0, True),
     "peak memory growth, train / plain loop": (pairs.memory_against_plain, 1.3, False),
 }

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, load_experiment
-from mechdistill.model import build, to_transformer_lens
+from mechdistill.model import build, generate, to_transformer_lens
 from mechdistill.runs import RunWriter
 from mechdistill.sandbox import CHUNK, Sandbox
 from mechdistill.training._loop import Trainer
-from tests.benchmarks.reference import PlainTransformer, bare_steps, choice_loop
+from tests.benchmarks.reference import PlainTransformer, bare_steps, choice_loop, uncached_sampler
 
 SETTINGS: list[str] = []  # KEY=VALUE, to measure another model than the default
 
@@ -74,6 +74,19 @@ def sampler_against_loop(rounds: int, steps: int) -> list[float]:
     for number in range(rounds):
         ours = seconds(lambda number=number: sandbox._draw_chunk(1, "train", number)) / CHUNK
         ratios.append(seconds(lambda: choice_loop(sandbox, n_loop)) / n_loop / ours)
+    return ratios
+
+
+def cached_against_uncached(rounds: int, steps: int) -> list[float]:
+    """Speed of sampling with the cache over reading everything again: 64 sequences from one token to 256."""
+    length, batch = max(2, min(256, steps)), 64  # the steps of a smoke test make it short
+    run = default_run(1)
+    model = build(run.model, d_vocab=run.sandbox.vocab, n_ctx=length, init_seed=0)
+    prompts, generator = torch.zeros(batch, 1, dtype=torch.long), torch.Generator().manual_seed(0)
+    ratios = []
+    for _ in range(rounds):
+        again = seconds(lambda: uncached_sampler(model, prompts, length - 1, temperature=1.0, generator=generator))
+        ratios.append(again / seconds(lambda: generate(model, prompts, length - 1, generator=generator)))
     return ratios
 
 

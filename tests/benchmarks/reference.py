@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mechdistill.config import ModelConfig, TrainingConfig
+from mechdistill.model import Model
 from mechdistill.sandbox import Sandbox
 
 
@@ -71,3 +72,19 @@ def choice_loop(sandbox: Sandbox, n_sequences: int) -> np.ndarray:
             else:
                 sequence[t + 1] = rng.choice(sandbox.vocab, p=sandbox.pi[current])
     return sequences
+
+
+@torch.no_grad()
+def uncached_sampler(
+    model: Model, prompts: Tensor, n_new: int, *, temperature: float, generator: torch.Generator
+) -> Tensor:
+    """A sampler that reads the whole sequence again for every token; its draws are those of `generate`."""
+    tokens = prompts
+    for _ in range(n_new):
+        logits = model(tokens)[:, -1]
+        if temperature == 0:
+            new = logits.argmax(dim=-1, keepdim=True)
+        else:
+            new = torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=generator)
+        tokens = torch.cat([tokens, new], dim=1)
+    return tokens

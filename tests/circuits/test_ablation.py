@@ -3,6 +3,7 @@ import torch
 
 from mechdistill.circuits import (
     ABLATIONS,
+    SCORES,
     CopyCircuit,
     Head,
     ablate,
@@ -12,6 +13,7 @@ from mechdistill.circuits import (
     displaced,
     head_scores,
     parse_head,
+    standouts,
 )
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
@@ -137,6 +139,7 @@ def test_an_untrained_model_has_no_circuit() -> None:
             parameter.mul_(0.05)
     scores = head_scores(model, sandbox, torch.Generator().manual_seed(0))
     assert copy_circuit(scores) == CopyCircuit((), ())
+    assert all(standouts(scores, metric) == () for metric in SCORES)
     table = ablate(model, EvaluationSet.held_out(sandbox, 8), CopyCircuit((), ()), torch.Generator())
     assert set(table["what"]) == {"head"}
 

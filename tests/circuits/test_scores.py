@@ -93,7 +93,7 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
     scores = head_scores(model, sandbox, generator(3), sequences=8)
     blocks = repeated_blocks(sandbox, 8, model.n_ctx, generator(3))
     length, triggers = blocks.length, set(sandbox.triggers)
-    sequences = sandbox.evaluation(8)[:, :-1]
+    sequences = sandbox.evaluation(8).tokens
     on_blocks, on_sandbox = attention_patterns(model, blocks.repeated), attention_patterns(model, sequences)
 
     def mean_over(pattern: torch.Tensor, tokens: torch.Tensor, sources) -> float:
@@ -125,11 +125,11 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
             lambda x, q: [q - length + 1] if q > length and x[q] not in triggers else [],
         ),
         "duplicate-token": (on_blocks, blocks.repeated, lambda x, q: [q - length] if q > length else []),
-        "previous-token": (on_sandbox, sequences, lambda x, q: [q - 1] if q else []),
+        "previous-token": (on_sandbox, sequences, lambda x, q: [q - 1] if q >= 2 else []),
         "previous-token-after-trigger": (
             on_sandbox,
             sequences,
-            lambda x, q: [q - 1] if q and x[q - 1] in triggers else [],
+            lambda x, q: [q - 1] if q >= 2 and x[q - 1] in triggers else [],
         ),
         "trigger-lookup": (on_sandbox, sequences, earlier),
     }

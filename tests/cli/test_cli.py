@@ -66,10 +66,39 @@ def test_bad_input_is_one_line_exit_two_and_nothing_written(arguments: list[str]
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["occupied", "occupied/thesis.tex"]
 
 
-def test_a_wrong_option_exits_two() -> None:
-    result = mechdistill("train", "--jobs", "0")
+@pytest.mark.parametrize("arguments", [["train", "--jobs", "0"], ["train", "--nope"], ["nope"], ["ablate"]])
+def test_wrong_usage_is_one_line_and_exits_two(arguments: list[str]) -> None:
+    result = mechdistill(*arguments)
     assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_brackets_in_a_path_are_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "micro.yaml").write_text(to_yaml(micro(arms={"spt": {}})))
+    result = mechdistill("train", "micro.yaml", "--out", "br/[/b]", "--arms", "spt", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "br/[/b]" in result.stderr
+
+
+def test_a_step_that_some_runs_lack_leaves_those_out_and_says_so(
+    made: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    result = mechdistill("induction-scores", made[0], "--checkpoint", "18", "--json")
+    assert result.returncode == 0
+    assert {row["arm"] for row in json.loads(result.stdout)["rows"]} == {"spt", "dpt"}
+    assert "left out: teachers/young/seed-0 has no checkpoint 18" in result.stderr
+    none = mechdistill("induction-scores", made[0], "--checkpoint", "17")
+    assert none.returncode == 2
+    assert "nothing to measure" in none.stderr
+
+
+def test_a_world_without_triggers_is_measured_too(tmp_path: Path) -> None:
+    plain = micro(sandbox={"triggers": {"count": 0}}, teachers={}, arms={"spt": {}, "dpt": {"teacher": "young"}})
+    (tmp_path / "plain.yaml").write_text(to_yaml(plain))
+    assert mechdistill("train", "plain.yaml", "--arms", "spt", cwd=tmp_path).returncode == 0
+    for command in ("induction-scores", "ablate", "row-curves"):
+        result = mechdistill(command, tmp_path / "runs/micro")
+        assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +183,25 @@ def test_a_checkpoint_that_is_not_there_names_the_nearest(made: tuple[Path, subp
     result = mechdistill("induction-scores", made[0] / "spt/seed-0", "--checkpoint", "9")
     assert result.returncode == 2
     assert "the nearest is 8" in result.stderr
+
+
+def test_a_world_is_shown_before_anybody_trains_in_it(
+    made: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    for arguments, figure in (
+        (["--preset", "tiny"], tmp_path / "sandbox-tiny.html"),
+        (["--set", "sandbox.triggers={kind: bernoulli, rate: 0.3}", "-o", "x.html"], tmp_path / "x.html"),
+        ([made[0]], made[0] / "figures/sandbox.html"),
+    ):
+        result = mechdistill("sandbox", *arguments, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "no-matching-accuracy" in result.stdout
+        assert "plotly" in figure.read_text()
+    document = json.loads(mechdistill("sandbox", "--preset", "tiny", "--json", cwd=tmp_path).stdout)
+    assert set(document["rows"][0]) == {column.name for column in TABLES["sandbox"]}
+    wrong = mechdistill("sandbox", made[0], "--preset", "tiny")
+    assert wrong.returncode == 2
+    assert "for experiment files" in wrong.stderr
 
 
 def test_presets_are_listed_and_printed() -> None:

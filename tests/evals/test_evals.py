@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechdistill.evals import inline_metrics, row_curves
+from mechdistill.evals import describe, inline_metrics, row_curves
 from mechdistill.positions import EvaluationSet, Positions, predict
-from tests.helpers import transformer, world
+from tests.helpers import only, transformer, world
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,24 @@ def test_a_plain_chain_has_no_copy_rows() -> None:
     rows = inline_metrics(Positions(data, data.labels.law))
     assert not [r for r in rows if r["metric"].startswith("copy")]
     assert all(math.isfinite(r["value"]) for r in rows)
+
+
+@pytest.mark.parametrize("triggers", [{"count": 2}, {"kind": "bernoulli", "rate": 0.4, "noise": 0.1}, {"count": 0}])
+def test_the_description_of_a_world_adds_up(triggers: dict) -> None:
+    sandbox = world(seq_len=24, triggers=only(triggers))
+    table = describe(sandbox, sequences=512)
+    of = table[table["row"].isna() & table["position"].isna()].set_index("metric")["value"]
+    stationary = table[table["metric"] == "stationary"]
+    assert stationary["value"].sum() == pytest.approx(1)
+    assert stationary["row_entropy"].tolist() == pytest.approx(sandbox.row_entropy.tolist())
+    assert of["oracle-loss"] <= of["bigram-loss"] + 1e-6
+    assert of["uniform-loss"] == pytest.approx(math.log(12))
+    shares = table[table["position"].notna()].pivot(index="position", columns="metric", values="value")
+    assert (shares["copyable-share"] - shares["simulated-share"]).abs().mean() < 0.03
+    if triggers == {"count": 0}:
+        assert of["oracle-loss"] == pytest.approx(of["bigram-loss"])
+        assert "no-matching-accuracy" not in of
+    else:
+        assert of["no-matching-accuracy"] < of["oracle-copy-accuracy"] <= 1
+        expected = float((sandbox.stationary * sandbox.rate).sum())
+        assert of["trigger-share"] == pytest.approx(expected, abs=0.04)

@@ -5,12 +5,20 @@ import torch
 
 from mechdistill.errors import MechdistillError
 from tests.helpers import transformer
+from tests.model.options import COVER, label
 
 TOKENS = torch.randint(0, 12, (2, 16), generator=torch.Generator().manual_seed(2))
 
 
+DEFAULT_MLP = {"attn_only": False}
+
+
 def all_hooks() -> list[str]:
-    return list(transformer(attn_only=False).hook_dict)
+    return list(transformer(**DEFAULT_MLP).hook_dict)
+
+
+def every_hook() -> list[tuple[dict, str]]:
+    return [(options, name) for options in (DEFAULT_MLP, *COVER) for name in transformer(**options).hook_dict]
 
 
 def test_the_names_that_users_type_are_there() -> None:
@@ -32,10 +40,30 @@ def test_the_names_that_users_type_are_there() -> None:
     assert names == set(all_hooks())
 
 
-@pytest.mark.parametrize("name", all_hooks())
+def test_options_bring_their_own_names_and_take_others_away() -> None:
+    rotary = set(transformer(positions="rotary").hook_dict)
+    assert "hook_pos_embed" not in rotary
+    assert rotary >= {"blocks.1.attn.hook_rot_q", "blocks.1.attn.hook_rot_k"}
+    assert "blocks.1.mlp.hook_pre_linear" in transformer(attn_only=False, act="swiglu").hook_dict
+
+
+def test_grouped_heads_have_the_shapes_of_their_names() -> None:
+    model = transformer(n_heads=4, n_kv_heads=2, attn_only=False, biases=True)
+    _, cache = model.run_with_cache(TOKENS)
+    for name in ("q_input", "k_input", "v_input"):
+        assert cache[f"blocks.0.hook_{name}"].shape == (2, 16, 4 if name == "q_input" else 2, 16)
+    for name in ("q", "k", "v", "z"):
+        assert cache[f"blocks.0.attn.hook_{name}"].shape == (2, 16, 2 if name in "kv" else 4, 4)
+    assert cache["blocks.0.attn.hook_pattern"].shape == (2, 4, 16, 16)
+    assert cache["blocks.0.attn.hook_result"].shape == (2, 16, 4, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), every_hook(), ids=lambda part: part if isinstance(part, str) else label(part)
+)
 @pytest.mark.parametrize("in_place", [False, True])
-def test_every_hook_fires_and_its_edit_changes_the_logits(name: str, in_place: bool) -> None:
-    model = transformer(attn_only=False)
+def test_every_hook_fires_and_its_edit_changes_the_logits(options: dict, name: str, in_place: bool) -> None:
+    model = transformer(**options)
     before, fired = model(TOKENS), []
 
     def edit(x: torch.Tensor, hook: object) -> torch.Tensor | None:
@@ -55,27 +83,46 @@ def test_every_hook_fires_and_its_edit_changes_the_logits(name: str, in_place: b
     assert torch.equal(model(TOKENS), before), "the hook outlived its context"
 
 
-def test_listening_to_everything_changes_nothing() -> None:
-    model = transformer(attn_only=False)
+@pytest.mark.parametrize("options", [DEFAULT_MLP, *COVER], ids=label)
+def test_listening_to_everything_changes_nothing(options: dict) -> None:
+    model = transformer(**options)
     logits, cache = model.run_with_cache(TOKENS)
     torch.testing.assert_close(logits, model(TOKENS), rtol=1e-4, atol=1e-5)
     assert set(cache) == set(model.hook_dict)
 
 
-def test_cached_values_are_what_their_names_say() -> None:
-    model = transformer(attn_only=False)
+@pytest.mark.parametrize("options", [DEFAULT_MLP, *COVER], ids=label)
+def test_cached_values_are_what_their_names_say(options: dict) -> None:
+    model = transformer(**options)
     _, cache = model.run_with_cache(TOKENS)
+    group = model.config.n_heads // model.config.kv_heads
+    close = torch.testing.assert_close
     for layer, block in enumerate(model.blocks):
         pre, attn = f"blocks.{layer}.hook_", f"blocks.{layer}.attn.hook_"
-        close = torch.testing.assert_close
+        for part, weight, bias in (
+            ("q", block.attn.W_Q, block.attn.b_Q),
+            ("k", block.attn.W_K, block.attn.b_K),
+            ("v", block.attn.W_V, block.attn.b_V),
+        ):
+            read = torch.einsum("bphm,hmd->bphd", block.ln1(cache[pre + part + "_input"]), weight)
+            close(cache[attn + part], read if bias is None else read + bias)
+            stream = cache[pre + "resid_pre"][:, :, None].expand_as(cache[pre + part + "_input"])
+            close(cache[pre + part + "_input"], stream)
+        rotated = "rot_" if model.config.positions == "rotary" else ""
+        k, v = (cache[attn + name].repeat_interleave(group, 2) for name in (rotated + "k", "v"))
+        scores = torch.einsum("bqhd,bshd->bhqs", cache[attn + rotated + "q"], k) / model.config.head_width**0.5
+        close(cache[attn + "attn_scores"].tril(), scores.tril(), rtol=1e-4, atol=1e-5)
         close(cache[attn + "attn_scores"].softmax(-1), cache[attn + "pattern"])
-        z = torch.einsum("bhqs,bshd->bqhd", cache[attn + "pattern"], cache[attn + "v"])
+        z = torch.einsum("bhqs,bshd->bqhd", cache[attn + "pattern"], v)
         close(z, cache[attn + "z"])
-        close(torch.einsum("bphd,hdm->bphm", z, block.attn.W_O), cache[attn + "result"])
-        close(cache[attn + "result"].sum(2), cache[pre + "attn_out"])
-        close(cache[pre + "resid_pre"] + cache[pre + "attn_out"], cache[pre + "resid_mid"])
-        close(cache[pre + "resid_mid"] + cache[pre + "mlp_out"], cache[pre + "resid_post"])
-        close(cache[pre + "q_input"], cache[pre + "resid_pre"][:, :, None].expand_as(cache[pre + "q_input"]))
+        close(torch.einsum("bphd,hdm->bphm", z, block.attn.W_O), cache[attn + "result"], rtol=1e-4, atol=1e-5)
+        b_O = 0 if block.attn.b_O is None else block.attn.b_O
+        close(cache[attn + "result"].sum(2) + b_O, cache[pre + "attn_out"])
+        middle = cache[pre + "resid_pre"] + cache[pre + "attn_out"]
+        if block.mlp is not None:
+            close(middle, cache[pre + "resid_mid"])
+            middle = middle + cache[pre + "mlp_out"]
+        close(middle, cache[pre + "resid_post"])
     close(cache["blocks.1.hook_resid_pre"], cache["blocks.0.hook_resid_post"])
 
 

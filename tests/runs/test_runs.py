@@ -53,9 +53,38 @@ def test_foreign_bytes_are_refused_by_name(copy: Path, content: bytes) -> None:
 
 
 def test_weights_of_another_model_are_refused(copy: Path) -> None:
-    save_weights(last_checkpoint(copy), {"W_E": torch.zeros(2, 2)}, {})
+    metadata = load_weights(last_checkpoint(copy)).metadata
+    save_weights(last_checkpoint(copy), {"W_E": torch.zeros(2, 2)}, metadata)
     with pytest.raises(MechdistillError, match="does not fit"):
         Run(copy / "spt/seed-0").model()
+
+
+def test_another_steps_or_another_runs_checkpoint_is_refused(copy: Path) -> None:
+    target = last_checkpoint(copy)
+    for source in (target.with_name("step-00000000.safetensors"), copy / "dpt/seed-0/checkpoints" / target.name):
+        target.write_bytes(source.read_bytes())
+        with pytest.raises(MechdistillError, match="belongs to step"):
+            Run(copy / "spt/seed-0").model()
+
+
+def test_a_run_in_anothers_place_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "spt/seed-0")
+    shutil.copytree(copy / "dpt/seed-0", copy / "spt/seed-0")
+    with pytest.raises(MechdistillError, match=r"is not the run that experiment.yaml says"):
+        _ = Experiment(copy).runs
+
+
+def test_a_damaged_line_of_the_log_is_named_but_a_half_last_line_is_left_out(copy: Path) -> None:
+    run = Run(copy / "spt/seed-0")
+    (run.path / "metrics.parquet").unlink()
+    log = run.path / "metrics.jsonl"
+    whole = log.read_text()
+    rows = len(run.metrics())
+    log.write_text(whole[:-10])
+    assert len(run.metrics()) == rows - 1
+    log.write_text(whole.replace('"metric"', '"metric', 1))
+    with pytest.raises(MechdistillError, match=r"metrics.jsonl, line 1: damaged"):
+        run.metrics()
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,17 +148,35 @@ def test_a_table_is_computed_once_and_a_broken_one_again(copy: Path) -> None:
         return pd.DataFrame({"value": [1.0]})
 
     for _ in range(2):
-        assert run.cached("m", "k", compute, fresh=False)["value"].tolist() == [1.0]
+        assert run.cached("m", "k", ["value"], compute, fresh=False)["value"].tolist() == [1.0]
     assert len(calls) == 1
-    run.cached("m", "k", compute, fresh=True)
+    run.cached("m", "k", ["value"], compute, fresh=True)
     assert len(calls) == 2
-    (run.path / "tables/m-k.parquet").write_bytes(b"PAR1 broken")
-    with pytest.warns(UserWarning, match="recomputing"):
-        run.cached("m", "k", compute, fresh=False)
-    assert len(calls) == 3
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run.cached("m", "k", compute, fresh=False)
+    path = run.path / "tables/m-k.parquet"
+    original = path.read_bytes()
+    for position in range(0, len(original), 37):
+        damaged = bytearray(original)
+        damaged[position] ^= 4
+        path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert run.cached("m", "k", ["value"], compute, fresh=False)["value"].tolist() == [1.0]
+        assert caught == [] or "computing anew" in str(caught[0].message)
+    assert len(calls) > 10, "hardly any damage was noticed"
+    with pytest.warns(UserWarning, match="computing anew"):
+        run.cached("m", "k", ["other"], compute, fresh=False)
+
+
+def test_a_directory_that_cannot_be_written_is_measured_all_the_same(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.warns(UserWarning, match="not cached"):
+        table = Run(copy / "spt/seed-0").cached("m", "k", ["value"], lambda: pd.DataFrame({"value": [1]}), fresh=False)
+    assert table["value"].tolist() == [1]
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "status.json"])

@@ -33,3 +33,52 @@ def test_stationary_law_is_the_limit_of_powers(seed: int) -> None:
     pi = _rows.graded(10, 0.5, 2.0, np.random.default_rng(seed))
     limit = np.linalg.matrix_power(pi, 2000)[0]
     np.testing.assert_allclose(_rows.stationary(pi), limit, atol=1e-9)
+
+
+@given(st.integers(0, 1000), st.floats(0, 1), st.integers(1, 12), st.integers(1, 12))
+def test_two_level_rows_have_their_supports_and_trap_nothing(seed: int, share: float, a: int, b: int) -> None:
+    low, high = sorted((a, b))
+    pi = _rows.two_level(12, share, low, high, np.random.default_rng(seed))
+    sizes = sorted((pi > 0).sum(axis=1))
+    n_low = round(share * 12)
+    assert sizes == sorted([low] * n_low + [high] * (12 - n_low))
+    np.testing.assert_allclose(_rows.row_entropy(pi), np.log((pi > 0).sum(axis=1)), atol=1e-12)
+    reach = np.linalg.matrix_power(np.eye(12) + (pi > 0), 12)
+    assert (reach > 0).all(), "some token cannot be reached from some other"
+
+
+def test_dirichlet_rows_have_the_expected_entropy() -> None:
+    from scipy.special import digamma
+
+    for a in (0.1, 1.0, 10.0):
+        pi = _rows.dirichlet(50, a, np.random.default_rng(0))
+        expected = digamma(50 * a + 1) - digamma(a + 1)
+        assert _rows.row_entropy(pi).mean() == pytest.approx(expected, abs=0.15)
+
+
+def test_corpus_rows_are_the_texts_bigram_counts(tmp_path) -> None:
+    from collections import Counter
+
+    from mechdistill.config import SandboxConfig
+    from mechdistill.sandbox import Sandbox
+
+    text = "how much wood would a woodchuck chuck if a woodchuck could chuck wood?\n" * 3
+    (tmp_path / "text.txt").write_text(text)
+    config = {"vocab": 8, "seq_len": 16, "rows": {"kind": "corpus", "path": str(tmp_path / "text.txt")}}
+    sandbox = Sandbox(SandboxConfig.model_validate({**config, "triggers": {"count": 2}}))
+    kept = [symbol for symbol, _ in Counter(text).most_common(8)]
+    assert list(sandbox.symbols) == kept
+    left = [c for c in text if c in kept]
+    pairs = Counter(zip(left, left[1:] + left[:1], strict=True))
+    for i, a in enumerate(kept):
+        total = sum(n for (first, _), n in pairs.items() if first == a)
+        for j, b in enumerate(kept):
+            assert sandbox.pi[i, j] == pytest.approx(pairs[a, b] / total)
+    assert sandbox.triggers == tuple(np.argsort(-_rows.stationary(sandbox.pi), kind="stable")[:2]) == (0, 1)
+    stored = sandbox.config
+    assert SandboxConfig.model_validate(stored.model_dump()) == stored
+    (tmp_path / "text.txt").write_text(text + "x")
+    with pytest.raises(ValueError, match="has changed since"):
+        SandboxConfig.model_validate(stored.model_dump())
+    with pytest.raises(ValueError, match=r"vocab=40: must be at most \d+, the distinct characters"):
+        SandboxConfig.model_validate({**config, "vocab": 40})

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mechdistill.sandbox import CHUNK, N_BUCKETS
-from tests.helpers import world
+from mechdistill.sandbox import CHUNK, N_BUCKETS, TrainingData
+from tests.helpers import only, world
 
 
 def test_a_sequence_depends_on_its_index_alone() -> None:
@@ -24,7 +25,7 @@ def test_a_sequence_depends_on_its_index_alone() -> None:
 
 
 def test_another_process_draws_the_same_data() -> None:
-    code = "from tests.helpers import world; print(world().sequences(5, 2040, 16).tolist())"
+    code = "from tests.helpers import only, world; print(world().sequences(5, 2040, 16).tolist())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == str(world().sequences(5, 2040, 16).tolist())
 
@@ -98,25 +99,85 @@ def test_the_first_token_follows_the_stationary_law() -> None:
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 1000), st.sampled_from([0.0, 0.4]))
-def test_labels_equal_a_loop_in_plain_python(seed: int, noise: float) -> None:
-    sandbox = world(triggers={"noise": noise})
-    sequences = sandbox.sequences(seed, 0, 6)
-    occurrence = sandbox.occurrence(sequences)
-    sources = sandbox.lookup_sources(sequences)
-    hits = sandbox.no_matching_hits(sequences)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([{"count": 2}, {"count": 2, "noise": 0.4}, {"kind": "bernoulli", "rate": 0.5, "noise": 0.2}]),
+)
+def test_labels_equal_a_loop_in_plain_python(seed: int, triggers: dict) -> None:
+    sandbox = world(triggers=only(triggers))
+    data = sandbox.batch(seed, 0, 6)
+    sequences = data.sequences
+    occurrence = sandbox.occurrence(sequences, data.triggers)
+    sources = sandbox.lookup_sources(sequences, data.triggers)
+    hits = sandbox.no_matching_hits(data)
     for b, sequence in enumerate(sequences.tolist()):
+        own = set(data.triggers[b].nonzero().flatten().tolist())
         for q, token in enumerate(sequence):
-            expected = sequence[: q + 1].count(token) if token in sandbox.triggers else 0
+            expected = sequence[: q + 1].count(token) if token in own else 0
             assert occurrence[b, q] == expected
             earlier = [j for j in range(q) if sequence[j] == token] if expected >= 2 else []
             assert sources[b, q].nonzero().flatten().tolist() == [j + 1 for j in earlier if j + 1 < q]
             if q == len(sequence) - 1:
                 continue
-            after = [sequence[j + 1] for j in range(q) if sequence[j] in sandbox.triggers]
+            after = [sequence[j + 1] for j in range(q) if sequence[j] in own]
             best = {t for t in after if after.count(t) == max(map(after.count, after))}
             right = sequence[q + 1] in best and expected >= 2
             assert hits[b, q] == pytest.approx(1 / len(best) if right else 0)
+
+
+def test_where_sequences_draw_their_triggers_tokens_do_not_tell() -> None:
+    sandbox = world(triggers=only({"kind": "bernoulli", "rate": 0.3}))
+    data = sandbox.batch(0, 0, 4)
+    labels = sandbox.labels(data.tokens)
+    assert labels.law.shape == (4, 16, 12)
+    with pytest.raises(ValueError, match="tokens do not say"):
+        _ = labels.occurrence
+    assert (sandbox.labels(data.tokens, data.triggers).occurrence > 0).any()
+
+
+def test_bernoulli_triggers_come_at_their_rate_with_targets_that_are_not_themselves() -> None:
+    rates = [0.0, 0.0, 0.9] + [0.2] * 9
+    sandbox = world(seq_len=40, triggers=only({"kind": "bernoulli", "rate": rates}))
+    data = sandbox.batch(0, 0, CHUNK)
+    found = data.triggers.float().mean(0).numpy()
+    for token, rate in enumerate(rates):
+        assert (
+            stats.binomtest(int(found[token] * CHUNK + 0.5), CHUNK, rate).pvalue > 1e-4 if rate else found[token] == 0
+        )
+    for sequence, own in zip(data.sequences[:300].tolist(), data.triggers[:300], strict=True):
+        for trigger in own.nonzero().flatten().tolist():
+            after = {b for a, b in itertools.pairwise(sequence) if a == trigger}
+            assert len(after) <= 1
+            assert trigger not in after
+
+
+def test_targets_can_follow_the_row() -> None:
+    sandbox = world(seq_len=64, triggers={"count": 1, "targets": "row"})
+    trigger = sandbox.triggers[0]
+    targets = []
+    for sequence in sandbox.sequences(0, 0, CHUNK):
+        targets += sequence[1:][sequence[:-1] == trigger][:1].tolist()
+    law = sandbox.pi[trigger].copy()
+    law[trigger] = 0
+    counts = np.bincount(targets, minlength=sandbox.vocab)
+    expected = law / law.sum() * counts.sum()
+    kept = expected > 1
+    pooled = np.append(counts[kept], counts[~kept].sum()), np.append(expected[kept], expected[~kept].sum())
+    assert stats.chisquare(pooled[0][pooled[1] > 0], pooled[1][pooled[1] > 0]).pvalue > 1e-4
+
+
+def test_finite_data_repeat_in_a_new_order_every_epoch() -> None:
+    sandbox = world()
+    data = TrainingData(sandbox, 3, 10)
+    epochs = [data.batch(10 * e, 10).sequences for e in range(3)]
+    stored = sorted(sandbox.sequences(3, 0, 10).tolist())
+    assert all(sorted(epoch.tolist()) == stored for epoch in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+    across = torch.cat([data.batch(i, 1).sequences for i in range(30)])
+    assert torch.equal(across, torch.cat(epochs)), "another batch size keeps the order"
+    assert torch.equal(TrainingData(sandbox, 3, 10).batch(17, 9).sequences, across[17:26]), "as after a resume"
+    endless = TrainingData(sandbox, 3, None).batch(5, 7).sequences
+    assert torch.equal(endless, sandbox.sequences(3, 5, 7))
 
 
 def test_buckets_are_quartiles_of_ordinary_rows() -> None:

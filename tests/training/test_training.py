@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from mechdistill.config import ExperimentConfig, TrainingConfig, to_yaml
+from mechdistill.config import ExperimentConfig, TrainingConfig, experiment, to_yaml
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, Run, load
+from mechdistill.runs import Experiment, Run, RunWriter, load
+from mechdistill.runs._weights import load_weights, save_weights
 from mechdistill.training import train
 from mechdistill.training._optimiser import learning_rate, optimiser
 from tests.helpers import micro, transformer
 
 
 def opened(path: Path) -> Experiment:
-    experiment = load(path)
-    assert isinstance(experiment, Experiment)
-    return experiment
+    found = load(path)
+    assert isinstance(found, Experiment)
+    return found
 
 
 def fingerprints(path: Path) -> dict[str, tuple[list[str], str]]:
@@ -69,8 +70,8 @@ def test_twins_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """At alpha -> 0 with any teacher the twin equals SPT, which it could not on other data."""
     config = micro(teachers={"oracle": {"kind": "oracle"}}, arms={"dpt": {"alpha": 1e-12, "teacher": "oracle"}})
     train(config, tmp_path / "x")
-    experiment = opened(tmp_path / "x")
-    spt, dpt = experiment.run("spt/seed-0").model(), experiment.run("dpt/seed-0").model()
+    runs = opened(tmp_path / "x")
+    spt, dpt = runs.run("spt/seed-0").model(), runs.run("dpt/seed-0").model()
     for ours, theirs in zip(spt.parameters(), dpt.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
@@ -235,16 +236,86 @@ def test_resuming_elsewhere_is_refused_saying_what_differs(tmp_path: Path) -> No
     count = iter(range(30))
     train(micro(), tmp_path / "x", stopped=lambda: next(count, None) is None)
     state = next((tmp_path / "x").rglob("state.safetensors"))
-    from mechdistill.runs._weights import load_weights, save_weights
-
     tensors, metadata = load_weights(state)
-    record = json.loads(metadata["numerics"])
-    metadata["numerics"] = json.dumps({**record, "torch": "1.0", "threads": "8"})
+    record = json.loads(metadata["conditions"])
+    assert record["device"] == "cpu"
+    metadata["conditions"] = json.dumps({**record, "torch": "1.0", "threads": "8", "teacher": "somebody-else"})
     save_weights(state, tensors, metadata)
     outcomes = train(micro(), tmp_path / "x")
     message = next(str(outcome.message) for outcome in outcomes if outcome.state == "failed")
     assert "torch was '1.0'" in message
     assert "threads was '8' and is '1'" in message
+    assert "teacher was 'somebody-else'" in message
+
+
+def test_a_kill_while_finishing_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the very end a run must neither train on past `until` nor start again from nothing."""
+    config = micro(teachers={"young": {"until": {"copy-accuracy": 0.01}, "training": {"tokens": 16 * 4 * 400}}})
+    config = experiment(
+        {**config.model_dump(mode="json"), "training": {**config.training.model_dump(), "checkpoint_every": 5}}
+    )
+    train(config, tmp_path / "unbroken")
+    for place in ("write_metrics", "set_status", "drop_resume"):
+        out = tmp_path / place
+        original = getattr(RunWriter, place)
+
+        def die(self: RunWriter, *args: object, original=original, **kwargs: object) -> None:
+            if args[:1] in ((), ("finished",)):
+                raise KeyboardInterrupt
+            original(self, *args, **kwargs)
+
+        monkeypatch.setattr(RunWriter, place, die)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, out)
+        monkeypatch.undo()
+        assert states(train(config, out)) == {"finished"}
+        assert fingerprints(out) == fingerprints(tmp_path / "unbroken"), place
+
+
+def test_a_kill_at_the_very_start_does_not_block_the_directory(tmp_path: Path) -> None:
+    for name in (".lock", ".experiment.yaml.abcd1234.tmp"):
+        (tmp_path / name).write_text("")
+    assert states(train(micro(arms={}), tmp_path)) == {"finished"}
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    config = micro(training={"tokens": 16 * 4 * 100_000, "checkpoint_every": 50})
+    out = tmp_path / "x"
+    process = start_in_the_background(config, out, jobs=2)
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("state.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(1.0)
+    before = {path: path.read_bytes() for path in out.rglob("metrics.jsonl")}
+    time.sleep(1.0)
+    assert {path: path.read_bytes() for path in out.rglob("metrics.jsonl")} == before, "an orphan trains on"
+
+
+def test_an_edited_experiment_is_not_taken_for_the_one_that_was_trained(trained: Experiment, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained.path, tmp_path / "x"))
+    file = out / "experiment.yaml"
+    file.write_text(file.read_text().replace("lr: 0.003", "lr: 0.03"))
+    with pytest.raises(MechdistillError, match="was made with another training"):
+        train(micro(training={"lr": 0.03}), out)
+
+
+def test_a_disk_that_refuses_ends_a_run_as_failed_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def full(fd: int) -> None:
+        if "dpt" in str(Path(f"/proc/self/fd/{fd}").readlink()):
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcomes = {outcome.run: outcome for outcome in train(micro(), tmp_path / "x")}
+    assert outcomes["dpt/seed-0"].state == "failed"
+    assert "No space left on device" in str(outcomes["dpt/seed-0"].message)
+    assert outcomes["spt/seed-0"].state == "finished"
+    assert not (tmp_path / "x/.lock.json").exists()
 
 
 def test_the_bigram_table_trained_to_convergence_is_the_closed_form(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""`mechdistill sandbox`: a table and a picture of a world."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mechdistill import evals, plots
+from mechdistill.cli._print import number, print_json, stderr, stdout, table
+from mechdistill.config import SandboxConfig, load_experiment
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import FIGURES, load, write_text
+from mechdistill.sandbox import Sandbox
+
+
+def show_sandbox(source: Path | None, preset: str | None, settings: list[str], out: Path | None, as_json: bool) -> None:
+    """Describe the world of an experiment file, a preset, or a directory that was trained in one."""
+    config, default = _find(source, preset, settings)
+    sandbox = Sandbox(config)
+    description = evals.describe(sandbox)
+    if as_json:
+        print_json(description)
+        return
+    stdout().print(_rows(sandbox))
+    stdout().print(_summary(sandbox, description))
+    path = out or default
+    write_text(path, plots.to_html(plots.sandbox_figure(sandbox, description)))
+    stderr.print(f"figure: {path}   (opens offline)")
+
+
+def _find(source: Path | None, preset: str | None, settings: list[str]) -> tuple[SandboxConfig, Path]:
+    """The world, and where its figure goes unless --out says otherwise."""
+    if source is not None and source.is_dir():
+        if preset or settings:
+            raise MechdistillError(f"{source}: was made in one world; --preset and --set are for experiment files")
+        found = load(source)
+        return found.config.sandbox, source / FIGURES / "sandbox.html"
+    experiment = load_experiment(source, preset_name=preset, settings=settings)
+    return experiment.sandbox, Path(f"sandbox-{experiment.name}.html")
+
+
+def _rows(sandbox: Sandbox) -> object:
+    order = sorted(range(sandbox.vocab), key=lambda token: float(sandbox.row_entropy[token]))
+    # all rows of a small world, the ends and some between of a large one
+    shown = (
+        order
+        if len(order) <= 24
+        else sorted({*range(8), *range(8, len(order) - 8, len(order) // 8), *range(len(order) - 8, len(order))})
+    )
+    if len(order) > 24:
+        shown = [order[i] for i in shown]
+    rows = [
+        [
+            repr(sandbox.symbols[token]) if not sandbox.symbols[token].isalnum() else sandbox.symbols[token],
+            number(sandbox.row_entropy[token]),
+            number(sandbox.stationary[token], 4),
+            number(sandbox.rate[token], 2) if sandbox.rate[token] else "",
+            f"{sandbox.symbols[int(sandbox.pi[token].argmax())]!s} {sandbox.pi[token].max():.3f}",
+        ]
+        for token in shown
+    ]
+    title = f"{sandbox.vocab} rows by entropy" + f" ({len(shown)} shown)" * (len(shown) < sandbox.vocab)
+    return table(title, ["token", "entropy, nats", "stationary", "trigger", "likeliest successor"], rows)
+
+
+def _summary(sandbox: Sandbox, description: pd.DataFrame) -> object:
+    world = description[description["row"].isna() & description["position"].isna()]
+    values = dict(zip(world["metric"], world["value"], strict=True))
+    values["copyable-share at the last position"] = description[
+        (description["metric"] == "copyable-share") & (description["position"] == sandbox.seq_len - 1)
+    ]["value"].item()
+    rows = [[metric, number(value)] for metric, value in values.items()]
+    return table("\nThe world (losses in nats a token)", ["", "value"], rows)

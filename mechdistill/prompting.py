@@ -1,0 +1,89 @@
+"""Looking at one prompt of one's own: what a checkpoint predicts there, what the oracle says, and every activation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechdistill.errors import MechdistillError
+from mechdistill.model import Model
+from mechdistill.runs import Run, Step
+from mechdistill.sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt run through one checkpoint."""
+
+    tokens: Int[Tensor, "1 pos"]
+    logits: Float[Tensor, "1 pos vocab"]
+    cache: Any  # every activation by its hook name, as run_with_cache gives them
+    model: Model
+    sandbox: Sandbox
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a position: the token, the model's and the oracle's best guess of the next, and how they differ.
+
+        `probability` and `oracle_probability` are those of each one's own best guess; `next_probability` is the
+        model's of the token that does come next (null at the end); `kl` is KL(oracle ‖ model), nats, 0 for the oracle.
+        """
+        log_probs = self.logits[0].log_softmax(dim=-1)
+        law = self.sandbox.law(self.tokens)[0]
+        possible = law > -torch.inf
+        kl = (law.exp() * (torch.where(possible, law, 0.0) - torch.where(possible, log_probs, 0.0))).sum(dim=-1)
+        guess, oracle = log_probs.max(dim=-1), law.max(dim=-1)
+        names = self.sandbox.symbols
+        following = [*self.tokens[0, 1:].tolist(), None]
+        return pd.DataFrame(
+            {
+                "position": range(self.tokens.shape[1]),
+                "token": self.tokens[0].tolist(),
+                "symbol": [names[t] for t in self.tokens[0].tolist()],
+                "trigger_rate": self.sandbox.rate[self.tokens[0].numpy()],
+                "guess": [names[t] for t in guess.indices.tolist()],
+                "probability": guess.values.exp().tolist(),
+                "oracle_guess": [names[t] for t in oracle.indices.tolist()],
+                "oracle_probability": oracle.values.exp().tolist(),
+                "next_probability": [
+                    None if token is None else float(log_probs[i, token].exp()) for i, token in enumerate(following)
+                ],
+                "kl": kl.tolist(),
+            }
+        )
+
+    def pattern(self, layer: int, head: int) -> Float[Tensor, "query source"]:
+        """The attention pattern of one head."""
+        return self.cache[f"blocks.{layer}.attn.hook_pattern"][0, head]
+
+
+def prompt(run: Run, tokens: str | Sequence[int] | Tensor, checkpoint: Step = "last") -> Prompt:
+    """Run a checkpoint on a prompt of your own: token ids, or, in a world made from a text, a string of its symbols.
+
+    Raises `MechdistillError` for a token that the world does not have, an empty prompt, or one longer than seq_len.
+    """
+    sandbox = run.sandbox
+    ids = _ids(sandbox, tokens)
+    if not 1 <= len(ids) <= sandbox.seq_len:
+        raise MechdistillError(f"prompt of {len(ids)} tokens: must have between 1 and seq_len = {sandbox.seq_len}")
+    for token in ids:
+        if not 0 <= token < sandbox.vocab:
+            raise MechdistillError(f"prompt token {token}: must be between 0 and vocab - 1 = {sandbox.vocab - 1}")
+    model = run.model(checkpoint)
+    batch = torch.tensor([ids])
+    logits, cache = model.run_with_cache(batch)
+    return Prompt(batch, logits, cache, model, sandbox)
+
+
+def _ids(sandbox: Sandbox, tokens: str | Sequence[int] | Tensor) -> list[int]:
+    if isinstance(tokens, str):
+        known = {symbol: token for token, symbol in enumerate(sandbox.symbols)}
+        unknown = [symbol for symbol in tokens if symbol not in known]
+        if unknown:
+            raise MechdistillError(f"prompt symbol {unknown[0]!r}: this world has {''.join(sandbox.symbols)!r}")
+        return [known[symbol] for symbol in tokens]
+    return [int(token) for token in torch.as_tensor(tokens).flatten()]

@@ -1,0 +1,55 @@
+"""The metrics log of a run: a JSON line a metric and evaluation, appended while training, a table at the end."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechdistill.config import RunConfig
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import _layout as layout
+from mechdistill.runs._files import read_text, write_text
+from mechdistill.tables import TABLES, frame, with_run
+
+COLUMNS = ("run", "arm", "seed", "step", "tokens", *(column.name for column in TABLES["metrics"]))
+
+
+def append(run: Path, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add the rows of one evaluation."""
+    path = run / layout.METRICS_LOG
+    lines = [json.dumps({"step": step, "tokens": tokens, **row}, allow_nan=False) for row in rows]
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise MechdistillError(f"{path}: cannot be written ({error.strerror}); free space or permit it") from None
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The rows so far. A last line that a kill cut short is left out; any other damage is refused by its line."""
+    path = run / layout.METRICS_LOG
+    lines = read_text(path).splitlines()
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise MechdistillError(f"{path}, line {number}: damaged; delete the run to train it afresh") from None
+    return rows
+
+
+def cut(run: Path, step: int) -> None:
+    """Forget what was logged after `step`."""
+    kept = [json.dumps(row) + "\n" for row in read(run) if row["step"] <= step]
+    write_text(run / layout.METRICS_LOG, "".join(kept))
+
+
+def table(run: Path, config: RunConfig) -> pd.DataFrame:
+    """The log as the long `metrics` table with the run's columns."""
+    rows = read(run)
+    when = pd.DataFrame({key: [row.pop(key) for row in rows] for key in ("step", "tokens")}, dtype="Int64")
+    named = with_run(when, run=str(config.path), arm=config.arm, seed=config.seed)
+    return pd.concat([named, frame("metrics", rows)], axis=1)

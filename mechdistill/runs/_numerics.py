@@ -1,0 +1,48 @@
+"""What has to be equal for two sessions to compute the same bits, and the record of where a run was made."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def numerics(device: str) -> dict[str, str]:
+    """Versions, processor, device and threads: bit-exact resume is promised where all of these agree."""
+    return {
+        "mechdistill": metadata.version("mechdistill"),
+        "torch": torch.__version__,
+        "numpy": metadata.version("numpy"),
+        "machine": platform.machine(),
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "device": device,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def provenance(conditions: dict[str, str]) -> dict[str, Any]:
+    """When, where and with what a run was started; `conditions` are what its bits depend on."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "conditions": conditions,
+        "packages": {
+            name: metadata.version(name) for name in ("torch", "numpy", "transformer-lens", "safetensors", "pydantic")
+        },
+    }

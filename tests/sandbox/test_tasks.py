@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from mechdistill.sandbox import CHUNK, Sandbox, copyable_share, prompts
+from tests.helpers import only, world
+
+WORLDS = [{"count": 1}, {"count": 2}, {"count": 2, "noise": 0.3}, {"kind": "bernoulli", "rate": 0.4}]
+
+
+@pytest.mark.parametrize("triggers", WORLDS)
+def test_simulated_shares_agree_with_computed_ones(triggers: dict) -> None:
+    sandbox = world(seq_len=24, triggers=only(triggers))
+    computed = copyable_share(sandbox, draws=1500)
+    n = 6 * CHUNK
+    simulated = np.zeros(24)
+    for i in range(6):
+        data = sandbox.batch(7, i * CHUNK, CHUNK)
+        simulated += (sandbox.occurrence(data.tokens, data.triggers) >= 2).sum(0).numpy() / n
+    assert computed[0] == 0
+    spread = 0.02 if "kind" in triggers else 0  # drawn assignments have an error of their own
+    np.testing.assert_allclose(simulated, computed, atol=5 * np.sqrt(0.25 / n) + spread)
+
+
+def test_a_plain_chain_has_nothing_to_copy() -> None:
+    assert (copyable_share(world(triggers={"count": 0})) == 0).all()
+
+
+@pytest.fixture(params=[{"count": 3}, {"kind": "bernoulli", "rate": 0.3}])
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    return world(vocab=20, seq_len=32, triggers=only(request.param))
+
+
+@pytest.mark.parametrize("kind", ["copy", "needle", "counterfactual"])
+def test_a_prompt_shows_its_pair_once_and_ends_with_the_key(sandbox: Sandbox, kind) -> None:
+    task = prompts(sandbox, kind, 50, seed=1)
+    for tokens, answer, distance, p in zip(
+        task.tokens.tolist(), task.answer.tolist(), task.distance.tolist(), task.row_probability.tolist(), strict=True
+    ):
+        key, at = tokens[-1], len(tokens) - 1 - distance
+        assert tokens[at] == key
+        assert tokens[at + 1] == answer
+        assert [i for i, t in enumerate(tokens) if t == key] == [at, len(tokens) - 1]
+        assert answer != key
+        assert answer not in sandbox.triggers
+        assert p == pytest.approx(sandbox.pi[key, answer])
+        assert sandbox.rate[key] > 0
+    if kind == "needle":
+        assert set(task.distance.tolist()) == {31}
+    else:
+        assert set(task.distance.tolist()) == {2, 4, 8, 16}
+    if kind == "counterfactual":
+        copied = prompts(sandbox, "copy", 50, seed=1)
+        assert task.row_probability.mean() < copied.row_probability.mean() / 3
+    again = prompts(sandbox, kind, 50, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(task, again, strict=True))
+    assert not torch.equal(prompts(sandbox, kind, 50, seed=2).tokens, task.tokens)
+
+
+def test_the_oracle_solves_the_tasks() -> None:
+    sandbox = world(vocab=20, seq_len=32, triggers={"count": 3})
+    for kind in ("copy", "needle", "counterfactual"):
+        task = prompts(sandbox, kind, 40, seed=0)
+        assert torch.equal(sandbox.law(task.tokens)[:, -1].argmax(-1), task.answer)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be between 2 and seq_len - 1"):
+        prompts(world(), "copy", 4, seed=0, distances=[16])
+    with pytest.raises(ValueError, match="need a world with triggers"):
+        prompts(world(triggers={"count": 0}), "copy", 4, seed=0)
