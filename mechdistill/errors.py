@@ -11,6 +11,10 @@ from difflib import get_close_matches
 class MechdistillError(Exception):
     """Bad input, or a run directory that cannot be used: one line naming value, rule and fix."""
 
+    def __init__(self, message: str):
+        # a key or a path may hold a line break; the promise of one line holds all the same
+        super().__init__("\\n".join(message.splitlines()))
+
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The sentence that ends an unknown-name error: the nearest valid name, or all of them if none is near."""

@@ -45,3 +45,15 @@ def test_scores_rise_from_chance(spt: Experiment) -> None:
     assert (best["value"] > 0.9).all()
     assert (best["null_max"] < 0.2).all()
     assert (best["untrained"] < 0.1).all()
+
+
+def test_in_a_bernoulli_world_heads_become_general_induction_heads(tmp_path: Path) -> None:
+    config = load_experiment(preset_name="general", settings=["arms={spt: {alpha: 0.0}}", "seeds=[0, 1]"])
+    assert {outcome.state for outcome in train(config, tmp_path / "general", jobs=2)} == {"finished"}
+    for run in load(tmp_path / "general").runs:
+        last = run.metrics().query("step == step.max() and occurrence == 2").set_index("metric")["value"]
+        assert last["copy-accuracy"] >= 0.95, run.name
+        assert last["no-matching-accuracy"] < 0.3
+        general = analysis.induction_scores(run).query("metric == 'induction-general'")
+        assert general["value"].max() > 0.4 > 10 * general["chance"].max()
+        assert general["untrained"].max() < 0.1

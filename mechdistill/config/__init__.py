@@ -2,20 +2,12 @@
 
 from mechdistill.config._experiment import (
     ArmConfig,
-    BernoulliTriggers,
     BigramTeacher,
     CheckpointTeacher,
-    CorpusRows,
-    DirichletRows,
     ExperimentConfig,
-    FixedTriggers,
-    GradedRows,
-    ModelConfig,
     OracleTeacher,
-    SandboxConfig,
     Teacher,
     TrainingConfig,
-    TwoLevelRows,
     experiment,
     problem,
 )
@@ -27,7 +19,17 @@ from mechdistill.config._files import (
     read_experiment,
     to_yaml,
 )
+from mechdistill.config._model import ModelConfig
 from mechdistill.config._run import TEACHER_ARM, RunConfig, expand
+from mechdistill.config._sandbox import (
+    BernoulliTriggers,
+    CorpusRows,
+    DirichletRows,
+    FixedTriggers,
+    GradedRows,
+    SandboxConfig,
+    TwoLevelRows,
+)
 
 __all__ = [
     "TEACHER_ARM",

@@ -6,22 +6,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mechdistill.config._experiment import (
-    ArmConfig,
-    CheckpointTeacher,
-    ExperimentConfig,
-    ModelConfig,
-    Name,
-    SandboxConfig,
-    Teacher,
-    TrainingConfig,
-    _Model,
-)
+from mechdistill.config._base import Model, Name
+from mechdistill.config._experiment import ArmConfig, CheckpointTeacher, ExperimentConfig, Teacher, TrainingConfig
+from mechdistill.config._model import ModelConfig
+from mechdistill.config._sandbox import SandboxConfig
 
 TEACHER_ARM = "teacher:"
 
 
-class RunConfig(_Model):
+class RunConfig(Model):
     """A student of one arm and one seed, or one teacher's own training."""
 
     version: int = 1

@@ -9,15 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechdistill.config import ModelConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.model._bigram import Bigram
-from mechdistill.model._transformer import NORM_EPS, Transformer
-
-# our word: TransformerLens's
-NORMS = {"layernorm": "LN", "rmsnorm": "RMS", "none": None}
-POSITIONS = {"learned": "standard", "rotary": "rotary"}
-ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swiglu": "silu"}
+from mechdistill.model._bridge_config import bridge_config
+from mechdistill.model._transformer import Transformer
 
 
 def to_transformer_lens(model: Transformer | Bigram) -> Any:
@@ -47,29 +42,6 @@ def to_transformer_lens(model: Transformer | Bigram) -> Any:
     # all that is left are biases that we do not have
     bridge.load_state_dict({name: weights.get(name, torch.zeros_like(w)) for name, w in bridge.state_dict().items()})
     return bridge.eval()
-
-
-def bridge_config(config: ModelConfig, *, d_vocab: int, n_ctx: int) -> Any:
-    """The `TransformerBridgeConfig` of a model of ours."""
-    from transformer_lens import TransformerBridgeConfig
-
-    return TransformerBridgeConfig(
-        n_layers=config.n_layers,
-        d_model=config.d_model,
-        n_heads=config.n_heads,
-        n_key_value_heads=config.n_kv_heads,
-        d_head=config.head_width,
-        d_mlp=config.mlp_width,
-        d_vocab=d_vocab,
-        n_ctx=n_ctx,
-        attn_only=config.attn_only,
-        act_fn=ACTIVATIONS[config.act],
-        gated_mlp=config.act == "swiglu",
-        normalization_type=NORMS[config.norm],
-        positional_embedding_type=POSITIONS[config.positions],
-        eps=NORM_EPS,
-        init_weights=False,
-    )
 
 
 def native_weights(model: Transformer) -> dict[str, Tensor]:

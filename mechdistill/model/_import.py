@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mechdistill.config import ModelConfig, problem
 from mechdistill.errors import MechdistillError
-from mechdistill.model._export import NORMS, POSITIONS, bridge_config, native_weights
+from mechdistill.model._bridge_config import NORMS, POSITIONS, bridge_config
+from mechdistill.model._export import native_weights
 from mechdistill.model._transformer import Transformer
 
 # settings that do not change what the weights compute (whether they are tied is read off the weights)

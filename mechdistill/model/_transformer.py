@@ -20,11 +20,10 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 from mechdistill.config import ModelConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.model._attention import Attention
+from mechdistill.model._bridge_config import NORM_EPS, bridge_config
 from mechdistill.model._cache import KVCache, LayerCache
 from mechdistill.model._hooked import HookedModel, HookPoint, returned
 from mechdistill.model._mlp import MLP
-
-NORM_EPS = 1e-5  # of every norm, as in TransformerLens
 
 
 def _norm(config: ModelConfig) -> nn.Module:
@@ -124,8 +123,6 @@ class Transformer(HookedModel):
     @property
     def cfg(self) -> Any:
         """The shape of the model as TransformerLens's config, for code that reads model.cfg."""
-        from mechdistill.model._export import bridge_config
-
         return bridge_config(self.config, d_vocab=self.d_vocab, n_ctx=self.n_ctx)
 
     @property

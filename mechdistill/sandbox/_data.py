@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mechdistill.sandbox._world import Batch, Sandbox
+from mechdistill.sandbox._labels import Batch
+from mechdistill.sandbox._world import Sandbox
 
 _SHUFFLE = 2  # keeps the generators of epochs apart from those of the streams
 

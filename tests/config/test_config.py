@@ -171,6 +171,12 @@ def test_steps_cover_the_token_budget(tokens: int, batch: int, seq_len: int) -> 
     assert expand(config)[-1].steps == math.ceil(tokens / (batch * seq_len))
 
 
+def test_a_line_break_in_a_key_does_not_break_the_line() -> None:
+    with pytest.raises(MechdistillError) as error:
+        experiment({"arms\n": {}})
+    assert str(error.value).startswith("arms\\n: unknown key; did you mean 'arms'?")
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -1,0 +1,171 @@
+"""The world's part of the experiment file: rows, triggers, size."""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mechdistill.config._base import Model, Seed, Whole
+
+
+class GradedRows(Model):
+    """Row entropies evenly spaced between two values."""
+
+    kind: Literal["graded"] = "graded"
+    low: float = Field(default=0.05, ge=0)
+    """Entropy of the most predictable row, nats."""
+    high: float = Field(default=4.0, ge=0)
+    """Entropy of the least predictable row, nats; at most ln(vocab)."""
+
+
+class TwoLevelRows(Model):
+    """Uniform rows on random supports: some small, some large."""
+
+    kind: Literal["two-level"]
+    share: float = Field(default=0.5, ge=0, le=1)
+    """Fraction of rows with the small support."""
+    low: Whole = Field(default=2, ge=1)
+    """Successors of a low-entropy row: its entropy is ln(low)."""
+    high: Whole = Field(default=32, ge=1)
+    """Successors of a high-entropy row: its entropy is ln(high)."""
+
+
+class DirichletRows(Model):
+    """Rows drawn from a symmetric Dirichlet law."""
+
+    kind: Literal["dirichlet"]
+    concentration: float = Field(default=0.3, ge=0.01, le=1000)
+    """Small: peaked rows; 1: uniform on the simplex; large: flat rows."""
+
+
+class CorpusRows(Model):
+    """Character bigrams of a text file; tokens are its most frequent characters, in order."""
+
+    kind: Literal["corpus"]
+    path: str
+    """A UTF-8 text file."""
+    sha256: str | None = None
+    """Of the file; filled in when it is first read, and then it must not change."""
+
+
+Rows = Annotated[GradedRows | TwoLevelRows | DirichletRows | CorpusRows, Field(discriminator="kind")]
+
+
+class _Triggers(Model):
+    targets: Literal["uniform", "row"] = "uniform"
+    """Law of a trigger's target: uniform, or its ordinary row; never the trigger itself, never a fixed trigger."""
+    noise: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that an occurrence follows the trigger's ordinary row instead of its target."""
+
+
+class FixedTriggers(_Triggers):
+    """The same triggers in every sequence; targets come from the other tokens, so no trigger follows a trigger."""
+
+    kind: Literal["fixed"] = "fixed"
+    count: Whole = Field(default=5, ge=0)
+    """How many triggers: the most frequent tokens of the plain chain. 0 gives a plain chain."""
+    tokens: tuple[Whole, ...] | None = Field(default=None, strict=False)
+    """Name the triggers yourself (count is then their number)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_named_tokens(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("tokens"), list | tuple) and "count" not in data:
+            return {**data, "count": len(data["tokens"])}
+        return data
+
+
+class BernoulliTriggers(_Triggers):
+    """Every sequence draws its own triggers, so a model has to infer from context which tokens are triggers."""
+
+    kind: Literal["bernoulli"]
+    rate: (
+        Annotated[float, Field(gt=0, lt=1)]
+        | Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(strict=False)]
+    ) = 0.2
+    """Probability that a token is a trigger in a sequence; one number, or one a token."""
+
+
+Triggers = Annotated[FixedTriggers | BernoulliTriggers, Field(discriminator="kind")]
+
+
+def _with_kind(default: str) -> BeforeValidator:
+    """Let `kind` be left out where there is a usual one."""
+    return BeforeValidator(lambda data: {"kind": default, **data} if isinstance(data, dict) else data)
+
+
+class SandboxConfig(Model):
+    """The world: a Markov chain over `vocab` tokens with some trigger rows."""
+
+    vocab: Whole = Field(default=64, ge=4, le=4096)
+    """Number of tokens."""
+    seq_len: Whole = Field(default=64, ge=8, le=8192)
+    """Predictions in a sequence (a sequence has one token more)."""
+    seed: Seed = 1234
+    """Seed of the transition matrix and of the held-out sequences."""
+    rows: Annotated[Rows, _with_kind("graded")] = GradedRows()
+    triggers: Annotated[Triggers, _with_kind("fixed")] = FixedTriggers()
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        rows = self.rows
+        if isinstance(rows, GradedRows):
+            if rows.high > math.log(self.vocab):
+                raise ValueError(
+                    f"rows.high={rows.high}: must be at most ln(vocab) = {math.log(self.vocab):.4f} nats; "
+                    "lower it or enlarge vocab"
+                )
+            if rows.low > rows.high:
+                raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
+        if isinstance(rows, TwoLevelRows):
+            if rows.high > self.vocab:
+                raise ValueError(f"rows.high={rows.high}: must be at most vocab={self.vocab} successors")
+            if rows.low > rows.high:
+                raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
+        if isinstance(rows, CorpusRows):
+            sha256 = _check_corpus(rows, self.vocab)
+            if rows.sha256 is None:
+                return self.model_copy(update={"rows": rows.model_copy(update={"sha256": sha256})})
+        return self
+
+    @model_validator(mode="after")
+    def _check_triggers(self) -> Self:
+        triggers = self.triggers
+        if isinstance(triggers, BernoulliTriggers):
+            if isinstance(triggers.rate, tuple) and len(triggers.rate) != self.vocab:
+                raise ValueError(
+                    f"triggers.rate: has {len(triggers.rate)} entries; must have one a token ({self.vocab})"
+                )
+            return self
+        if triggers.count > self.vocab - 4:
+            raise ValueError(
+                f"triggers.count={triggers.count}: must be at most vocab - 4 = {self.vocab - 4}, "
+                "since targets are drawn from tokens that are no triggers"
+            )
+        if triggers.tokens is not None:
+            bad = [t for t in triggers.tokens if not 0 <= t < self.vocab]
+            if bad:
+                raise ValueError(f"triggers.tokens={bad[0]}: must be between 0 and vocab - 1 = {self.vocab - 1}")
+            if len(set(triggers.tokens)) != len(triggers.tokens):
+                raise ValueError(f"triggers.tokens={list(triggers.tokens)}: must not repeat a token")
+            if triggers.count != len(triggers.tokens):
+                raise ValueError(f"triggers.count={triggers.count}: must equal the number of triggers.tokens")
+        return self
+
+
+def _check_corpus(rows: CorpusRows, vocab: int) -> str:
+    """The file's SHA-256, once it is known to have enough characters and to be the one it was."""
+    try:
+        data = Path(rows.path).read_bytes()
+        symbols = len(set(data.decode("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ValueError(f"rows.path={rows.path}: must be a readable UTF-8 text file ({reason})") from None
+    if symbols < vocab:
+        raise ValueError(f"vocab={vocab}: must be at most {symbols}, the distinct characters of {rows.path}")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if rows.sha256 not in (None, sha256):
+        raise ValueError(f"rows.path={rows.path}: has changed since sha256 was recorded; restore the file")
+    return sha256
