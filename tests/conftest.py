@@ -1,13 +1,20 @@
 """What every test shares: one torch thread, as in a run."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mechdistill.runs import Experiment, load
 from mechdistill.training import train
 from tests.helpers import micro
+
+# examples are random where we develop and fixed in CI, where a new one would fail somebody else's change; and no
+# example has a deadline, since two test processes share two cores
+settings.register_profile("mechdistill", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("mechdistill")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,10 +17,10 @@ def forward_kl(
 ) -> Float[Tensor, "batch pos"]:
     """KL(teacher ‖ student) = Σ p (log p - log q), nats per token; arguments are normalised log-probabilities.
 
-    Range [0, inf); 0 iff the laws agree; a uniform student against a one-hot teacher scores ln(vocab), the chance
-    level. A token that the teacher excludes (p = 0) adds nothing to value or gradient, whatever the student's
-    logit. Its gradient in the student's logits is q - p, that of soft cross-entropy, from which it differs by the
-    teacher's entropy. Source: Hinton et al. 2015.
+    Range [0, inf) up to rounding; 0 iff the laws agree; a uniform student against a one-hot teacher scores
+    ln(vocab), the chance level. A token that the teacher excludes (p = 0) adds nothing to value or gradient,
+    whatever the student's logit. Its gradient in the student's logits is q - p, that of soft cross-entropy, from
+    which it differs by the teacher's entropy. Source: Hinton et al. 2015.
     """
     possible = teacher > -torch.inf
     difference = torch.where(possible, teacher, 0.0) - torch.where(possible, student, 0.0)

@@ -19,7 +19,7 @@ def test_kl_is_torchs_kl_and_zero_only_for_itself(seed: int, scale: float) -> No
     teacher, student = laws(seed, 2, 3, 7, scale=scale), laws(seed + 1, 2, 3, 7, scale=scale)
     expected = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
     torch.testing.assert_close(forward_kl(teacher, student), expected)
-    assert (forward_kl(teacher, student) >= 0).all()
+    assert (forward_kl(teacher, student) >= -1e-12).all(), "negative beyond rounding"
     torch.testing.assert_close(forward_kl(teacher, teacher), torch.zeros(2, 3, dtype=torch.float64))
 
 
