@@ -130,7 +130,6 @@ def _for_each(
 
 
 def _stacked(run: Run, checkpoint: Checkpoint, measure: Callable[[Run, int], pd.DataFrame]) -> pd.DataFrame:
-    steps = (
-        run.steps if checkpoint == "all" and run.steps else [run.resolve("last" if checkpoint == "all" else checkpoint)]
-    )
+    last = run.resolve("last" if checkpoint == "all" else checkpoint)  # raises where there is no checkpoint at all
+    steps = run.steps if checkpoint == "all" else [last]
     return pd.concat([measure(run, step) for step in steps], ignore_index=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model
+from mechdistill.objective import forward_kl
 from mechdistill.runs import Run, Step
 from mechdistill.sandbox import Sandbox
 
@@ -34,8 +35,6 @@ class Prompt:
         """
         log_probs = self.logits[0].log_softmax(dim=-1)
         law = self.sandbox.law(self.tokens)[0]
-        possible = law > -torch.inf
-        kl = (law.exp() * (torch.where(possible, law, 0.0) - torch.where(possible, log_probs, 0.0))).sum(dim=-1)
         guess, oracle = log_probs.max(dim=-1), law.max(dim=-1)
         names = self.sandbox.symbols
         following = [*self.tokens[0, 1:].tolist(), None]
@@ -52,7 +51,7 @@ class Prompt:
                 "next_probability": [
                     None if token is None else float(log_probs[i, token].exp()) for i, token in enumerate(following)
                 ],
-                "kl": kl.tolist(),
+                "kl": forward_kl(law[None], log_probs[None])[0].tolist(),
             }
         )
 

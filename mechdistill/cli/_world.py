@@ -40,14 +40,9 @@ def _find(source: Path | None, preset: str | None, settings: list[str]) -> tuple
 
 def _rows(sandbox: Sandbox) -> object:
     order = sorted(range(sandbox.vocab), key=lambda token: float(sandbox.row_entropy[token]))
-    # all rows of a small world, the ends and some between of a large one
-    shown = (
-        order
-        if len(order) <= 24
-        else sorted({*range(8), *range(8, len(order) - 8, len(order) // 8), *range(len(order) - 8, len(order))})
-    )
-    if len(order) > 24:
-        shown = [order[i] for i in shown]
+    n = len(order)
+    if n > 24:  # the ends of a large world, and some between
+        order = [order[i] for i in sorted({*range(8), *range(8, n - 8, n // 8), *range(n - 8, n)})]
     rows = [
         [
             repr(sandbox.symbols[token]) if not sandbox.symbols[token].isalnum() else sandbox.symbols[token],
@@ -56,9 +51,9 @@ def _rows(sandbox: Sandbox) -> object:
             number(sandbox.rate[token], 2) if sandbox.rate[token] else "",
             f"{sandbox.symbols[int(sandbox.pi[token].argmax())]!s} {sandbox.pi[token].max():.3f}",
         ]
-        for token in shown
+        for token in order
     ]
-    title = f"{sandbox.vocab} rows by entropy" + f" ({len(shown)} shown)" * (len(shown) < sandbox.vocab)
+    title = f"{sandbox.vocab} rows by entropy" + f" ({len(order)} shown)" * (len(order) < n)
     return table(title, ["token", "entropy, nats", "stationary", "trigger", "likeliest successor"], rows)
 
 

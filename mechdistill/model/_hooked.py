@@ -6,7 +6,7 @@ point raises instead of being ignored. And hooks that a context manager adds go 
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -98,19 +98,13 @@ class HookedModel(HookedRootModule):
 
     def get_caching_hooks(self, names_filter: NamesFilter = None, *args: Any, **kwargs: Any) -> Any:
         """As in TransformerLens; every name of a list must exist, and a filter must match something."""
-        if names_filter is not None:
-            names: Iterable[str | Callable[[str], bool]] = (
-                [names_filter] if isinstance(names_filter, str) or callable(names_filter) else names_filter
-            )
-            for name in names:
-                self._checked(name)
-        filter_ = list(names_filter) if isinstance(names_filter, tuple) else names_filter
-        return super().get_caching_hooks(filter_, *args, **kwargs)  # type: ignore[arg-type]
+        return super().get_caching_hooks(self._checked_filter(names_filter), *args, **kwargs)
 
     def add_caching_hooks(self, names_filter: NamesFilter = None, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """As in TransformerLens; a filter must match something."""
-        if names_filter is not None:
-            names = [names_filter] if isinstance(names_filter, str) or callable(names_filter) else names_filter
-            for name in names:
-                self._checked(name)
-        return super().add_caching_hooks(names_filter, *args, **kwargs)  # type: ignore[arg-type]
+        """As in TransformerLens; every name of a list must exist, and a filter must match something."""
+        return super().add_caching_hooks(self._checked_filter(names_filter), *args, **kwargs)
+
+    def _checked_filter(self, names_filter: NamesFilter) -> Any:
+        if names_filter is None or isinstance(names_filter, str) or callable(names_filter):
+            return names_filter if names_filter is None else self._checked(names_filter)
+        return [self._checked(name) for name in names_filter]

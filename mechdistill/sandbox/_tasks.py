@@ -69,20 +69,14 @@ def prompts(sandbox: Sandbox, kind: Kind, count: int, seed: int, *, distances: S
 
 def _haystack(sandbox: Sandbox, key: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:  # [prompt, pos]
     """Chains over tokens that are no fixed triggers and not the prompt's key, by the rows of pi so restricted."""
-    forbidden = list(sandbox.triggers)
-    tables = []
-    for token in np.unique(key):
-        pi = sandbox.pi.copy()
-        pi[:, [token, *forbidden]] = 0.0
-        tables.append(alias_table(normalised(pi)))
-    which = np.searchsorted(np.unique(key), key)
     tokens = np.empty((len(key), length), dtype=np.int64)
-    for i, table in enumerate(tables):
-        mine = np.flatnonzero(which == i)
-        start = normalised(
-            np.where(np.isin(np.arange(sandbox.vocab), [np.unique(key)[i], *forbidden]), 0.0, sandbox.stationary)[None]
-        )
-        tokens[mine, 0] = draw(alias_table(start), np.zeros(len(mine), dtype=np.int64), rng.random(len(mine)))
+    for token in np.unique(key):
+        barred = [token, *sandbox.triggers]
+        rows, start = sandbox.pi.copy(), sandbox.stationary[None].copy()
+        rows[:, barred] = start[:, barred] = 0.0
+        table = alias_table(normalised(rows))
+        mine = np.flatnonzero(key == token)
+        tokens[mine, 0] = draw(alias_table(normalised(start)), np.zeros_like(mine), rng.random(len(mine)))
         for t in range(length - 1):
             tokens[mine, t + 1] = draw(table, tokens[mine, t], rng.random(len(mine)))
     return tokens

@@ -103,6 +103,13 @@ def start_in_the_background(config: ExperimentConfig, out: Path, jobs: int) -> s
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def wait_for_state(process: subprocess.Popen, out: Path) -> None:
+    """Until some run of the experiment could resume, the process has ended, or a minute is over."""
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("state.safetensors")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_killed_in_mid_run_and_rerun_gives_the_bits_of_an_unbroken_run(tmp_path: Path, jobs: int) -> None:
     config = micro(training={"tokens": 16 * 4 * 600}, teachers={"young": {"training": {"tokens": 16 * 4 * 200}}})
@@ -111,9 +118,7 @@ def test_killed_in_mid_run_and_rerun_gives_the_bits_of_an_unbroken_run(tmp_path:
     kills = 0
     for delay in (0.0, 0.15, 0.4):
         process = start_in_the_background(config, out, jobs)
-        deadline = time.monotonic() + 60
-        while not list(out.rglob("state.safetensors")) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_state(process, out)
         time.sleep(delay)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -128,9 +133,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
     config = micro(training={"tokens": 16 * 4 * 4000, "checkpoint_every": 50})
     out = tmp_path / "x"
     process = start_in_the_background(config, out, jobs=2)
-    deadline = time.monotonic() + 60
-    while not list(out.rglob("state.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_state(process, out)
     os.killpg(process.pid, signal.SIGINT)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 130, output
@@ -283,9 +286,7 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     config = micro(training={"tokens": 16 * 4 * 100_000, "checkpoint_every": 50})
     out = tmp_path / "x"
     process = start_in_the_background(config, out, jobs=2)
-    deadline = time.monotonic() + 60
-    while not list(out.rglob("state.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_state(process, out)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     time.sleep(1.0)
