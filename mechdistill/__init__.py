@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechdistill.analysis import ablate, induction_scores, row_curves
+    from mechdistill.comparison import compare
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
     from mechdistill.model import from_transformer_lens, to_transformer_lens
     from mechdistill.prompting import prompt
-    from mechdistill.runs import Experiment, Run, load
+    from mechdistill.runs import Experiment, Run, load, publish, sql
     from mechdistill.training import train
 
 _HOMES = {
@@ -26,12 +27,15 @@ _HOMES = {
     "MechdistillError": "mechdistill.errors",
     "Run": "mechdistill.runs",
     "ablate": "mechdistill.analysis",
+    "compare": "mechdistill.comparison",
     "from_transformer_lens": "mechdistill.model",
     "induction_scores": "mechdistill.analysis",
     "load": "mechdistill.runs",
     "load_experiment": "mechdistill.config",
     "prompt": "mechdistill.prompting",
+    "publish": "mechdistill.runs",
     "row_curves": "mechdistill.analysis",
+    "sql": "mechdistill.runs",
     "to_transformer_lens": "mechdistill.model",
     "train": "mechdistill.training",
 }
@@ -41,12 +45,15 @@ __all__ = [
     "MechdistillError",
     "Run",
     "ablate",
+    "compare",
     "from_transformer_lens",
     "induction_scores",
     "load",
     "load_experiment",
     "prompt",
+    "publish",
     "row_curves",
+    "sql",
     "to_transformer_lens",
     "train",
 ]

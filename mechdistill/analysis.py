@@ -14,14 +14,13 @@ import torch
 
 from mechdistill import circuits, evals
 from mechdistill.errors import MechdistillError
-from mechdistill.positions import EvaluationSet, predict
+from mechdistill.positions import HELD_OUT, EvaluationSet, predict
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import RUN_COLUMNS, TABLES, with_run
 
 Checkpoint = int | Literal["last", "all"]
 
 _PROBE_SEED = 0  # of probe sequences and random subspaces: the same for every run, so that runs compare
-_SEQUENCES = 256  # held-out sequences behind row curves and ablations
 _VERSION = 1  # of the measures below; raise it when one changes what it computes
 
 
@@ -34,19 +33,30 @@ def induction_scores(target: Run | Experiment, checkpoint: Checkpoint = "last", 
 
 
 def row_curves(target: Run | Experiment, checkpoint: Checkpoint = "all", *, fresh: bool = False) -> pd.DataFrame:
-    """How well each row of the transition matrix is learned, and copying by occurrence; see `evals.row_curves`."""
+    """How well each row of the transition matrix is learned, and copying by occurrence; see `evals.row_curves`.
+
+    Runs that are taught by more than plain labels, with an objective that stays the same, also have `floor`, what it
+    asks for at each row, as measured when they started (`evals.describe_targets`).
+    """
 
     def measure(run: Run, step: int) -> pd.DataFrame:
-        return evals.row_curves(predict(run.model(step), EvaluationSet.held_out(run.sandbox, _SEQUENCES)))
+        return evals.row_curves(predict(run.model(step), EvaluationSet.held_out(run.sandbox, HELD_OUT)))
 
-    return _for_each(target, checkpoint, lambda run, step: _cached(run, step, "row-curves", measure, fresh=fresh))
+    def with_floor(run: Run, step: int) -> pd.DataFrame:
+        curves, targets = _cached(run, step, "row-curves", measure, fresh=fresh), run.targets()
+        if targets is None:
+            return curves
+        floor = _of_run(targets[targets["metric"] == "floor"], run, step)
+        return pd.concat([curves, floor], ignore_index=True)
+
+    return _for_each(target, checkpoint, with_floor)
 
 
 def ablate(target: Run | Experiment, checkpoint: Checkpoint = "last", *, fresh: bool = False) -> pd.DataFrame:
     """What knocking out each head and the copy circuit costs; see `circuits.ablate`."""
 
     def measure(run: Run, step: int) -> pd.DataFrame:
-        model, data = run.model(step), EvaluationSet.held_out(run.sandbox, _SEQUENCES)
+        model, data = run.model(step), EvaluationSet.held_out(run.sandbox, HELD_OUT)
         circuit = circuits.copy_circuit(_scores(run, step, fresh=fresh))
         return circuits.ablate(model, data, circuit, torch.Generator().manual_seed(_PROBE_SEED))
 
@@ -76,7 +86,7 @@ def _cached(
         "version": _VERSION,
         "columns": [column.name for column in TABLES[table]],
         "sandbox": run.config.sandbox.model_dump(mode="json"),
-        "sequences": _SEQUENCES,
+        "sequences": HELD_OUT,
         "probe_seed": _PROBE_SEED,
         "run": run.name,
         "step": step,
@@ -84,18 +94,13 @@ def _cached(
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
-    def compute() -> pd.DataFrame:
-        return with_run(
-            measure(run, step),
-            run=run.name,
-            arm=run.config.arm,
-            seed=run.config.seed,
-            step=step,
-            tokens=run.tokens_at(step),
-        )
-
     columns = [column.name for column in (*RUN_COLUMNS, *TABLES[table])]
-    return run.cached(table, key, columns, compute, fresh=fresh)
+    return run.cached(table, key, columns, lambda: _of_run(measure(run, step), run, step), fresh=fresh)
+
+
+def _of_run(table: pd.DataFrame, run: Run, step: int) -> pd.DataFrame:
+    tokens = run.tokens_at(step)
+    return with_run(table, run=run.name, arm=run.config.arm, seed=run.config.seed, step=step, tokens=tokens)
 
 
 def _for_each(

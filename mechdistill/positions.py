@@ -15,6 +15,9 @@ from mechdistill.model import Model
 from mechdistill.objective import cross_entropy, forward_kl
 from mechdistill.sandbox import Batch, Labels, Sandbox
 
+HELD_OUT = 256
+"""Sequences behind tables that are not made during training: of a checkpoint, and of a teacher row by row."""
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
@@ -66,7 +69,7 @@ class EvaluationSet:
     @cached_property
     def copyable(self) -> Bool[Tensor, "batch pos"]:
         """Occurrence >= 2 of a trigger: its target can be copied from context."""
-        return self.labels.occurrence >= 2
+        return self.labels.copyable
 
 
 @dataclass(frozen=True)

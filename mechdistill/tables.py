@@ -78,6 +78,24 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _BUCKET,
         Column("position", "Int64", "position in a sequence, from 0"),
     ),
+    # stats/_compare.py, one row a metric and arm; in the metric's unit, null without an interval
+    "compare": (
+        METRIC_COLUMNS[0],
+        Column("arm", "string", "treatment"),
+        Column("baseline", "string", "the arm it is compared with, seed by seed"),
+        Column("difference", "float64", "mean over pairs of arm minus baseline"),
+        Column("low", "float64", "its 95 % interval by the paired t: lower end"),
+        Column("high", "float64", "upper end"),
+        Column("p", "float64", "paired t test of no difference, two-sided"),
+        Column("n", "Int64", "pairs: seeds that both arms have"),
+        Column("p_sign_flip", "float64", "exact sign-flip test of no difference, two-sided"),
+        Column("p_holm", "float64", "p adjusted over the primary metrics and arms; null: not primary"),
+        Column("effect_size", "float64", "difference in standard deviations of the pairs' differences (Hedges)"),
+        Column("minimum_detectable", "float64", "smallest true difference found with power .8 by this many pairs"),
+        Column("bca_low", "float64", "95 % BCa bootstrap interval, too narrow at few pairs: lower end"),
+        Column("bca_high", "float64", "upper end"),
+        Column("note", "string", "why there is no interval; null if there is one"),
+    ),
     # cli/_train.py, one row a run; headline metrics are columns of their own
     "train": (
         Column("run", "string", "path of the run inside its experiment"),

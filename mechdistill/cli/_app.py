@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from mechdistill.cli._options import Directory, Fresh, Json
+from mechdistill.cli._runs import runs
 
 app = typer.Typer(
     name="mechdistill",
@@ -14,10 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Fresh = Annotated[bool, typer.Option("--no-cache", help="Compute anew instead of reading cached tables.")]
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A run or an experiment directory.")]
+app.add_typer(runs, name="runs")
 
 
 @app.command()
@@ -44,6 +44,8 @@ def train(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="cpu, cuda, mps, or auto: a GPU if there is one.")
     ] = "cpu",
+    logger: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Also log to wandb or trackio.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
     json: Json = False,
 ) -> None:
     """Train an experiment's arms, with and without distillation, and the teachers they need.
@@ -55,7 +57,7 @@ def train(
     config = read_arguments(experiment, preset, settings or [], arms, seeds)
     from mechdistill.cli._train import run_training  # torch: only once the arguments are sound
 
-    run_training(config, out or Path("runs") / config.name, jobs, device, json)
+    run_training(config, out or Path("runs") / config.name, jobs, device, logger or [], dry_run, json)
 
 
 @app.command("induction-scores")
@@ -98,6 +100,25 @@ def ablate(
 
 
 @app.command()
+def compare(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An experiment directory.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Another one: compare its arms with those of the first.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="ARM", help="The arm to compare with; default: spt.")] = None,
+    formed: Annotated[
+        float | None,
+        typer.Option(metavar="ACCURACY", min=0, max=1, help="Copy accuracy at which the copy circuit has formed."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What distillation changed: every arm against its baseline over seeds, with intervals."""
+    from mechdistill.cli._compare import show_comparison
+
+    show_comparison(directory, other, baseline, formed, json)
+
+
+@app.command()
 def sandbox(
     source: Annotated[
         Path | None,
@@ -114,6 +135,21 @@ def sandbox(
     from mechdistill.cli._world import show_sandbox
 
     show_sandbox(source, preset, settings or [], out, json)
+
+
+@app.command()
+def publish(
+    directory: Directory,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    checkpoints: Annotated[
+        Literal["all", "last"], typer.Option(metavar="all|last", help="Which checkpoints go along.")
+    ] = "all",
+    license: Annotated[str | None, typer.Option(metavar="ID", help="For the model card, like mit.")] = None,
+) -> None:
+    """Write a finished run or experiment as a folder for others: model card, weights, metrics."""
+    from mechdistill.cli._directory import publish_directory
+
+    publish_directory(directory, folder, checkpoints, license)
 
 
 @app.command()

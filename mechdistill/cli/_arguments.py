@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mechdistill.config import ExperimentConfig, load_experiment
+from mechdistill.config import ExperimentConfig, MatchedSmoothing, load_experiment
+from mechdistill.config import experiment as check_experiment
 from mechdistill.errors import MechdistillError, did_you_mean
 
 _MOST_SEEDS = 10_000
@@ -21,7 +22,11 @@ def read_arguments(
     for arm in wanted:
         if arm not in experiment.arms:
             raise MechdistillError(f"--arms {arm}: no such arm; {did_you_mean(arm, experiment.arms)}")
-    return experiment.model_copy(update={"arms": {a: c for a, c in experiment.arms.items() if a in wanted}})
+        smoothing = experiment.arms[arm].label_smoothing
+        if isinstance(smoothing, MatchedSmoothing) and smoothing.match not in wanted:
+            raise MechdistillError(f"--arms {arms}: {arm} has to match {smoothing.match}; name that arm too")
+    chosen = {name: arm for name, arm in experiment.model_dump(mode="json")["arms"].items() if name in wanted}
+    return check_experiment({**experiment.model_dump(mode="json"), "arms": chosen})
 
 
 def parse_checkpoint(text: str) -> int | str:

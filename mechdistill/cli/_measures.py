@@ -25,7 +25,7 @@ def show_induction_scores(directory: Path, checkpoint: str, as_json: bool, fresh
         stdout().print(_twins(int(str(seed)), of_seed))
         for run, part in of_seed.groupby("run", sort=False):
             stdout().print(_score_table(str(run), part))
-    _write_figure(directory, "induction-scores", plots.induction_scores_figure(scores))
+    write_figure(directory, "induction-scores", plots.induction_scores_figure(scores))
 
 
 def show_row_curves(directory: Path, checkpoint: str, as_json: bool, fresh: bool) -> None:
@@ -34,7 +34,7 @@ def show_row_curves(directory: Path, checkpoint: str, as_json: bool, fresh: bool
     if as_json:
         return
     stdout().print(_row_table(_last_step(curves)))
-    _write_figure(directory, "row-curves", plots.row_curves_figure(curves))
+    write_figure(directory, "row-curves", plots.row_curves_figure(curves))
 
 
 def show_ablation(directory: Path, checkpoint: str, as_json: bool, fresh: bool) -> None:
@@ -44,7 +44,7 @@ def show_ablation(directory: Path, checkpoint: str, as_json: bool, fresh: bool) 
         return
     for run, part in _last_step(effects).groupby("run", sort=False):
         stdout().print(_ablation_table(str(run), part))
-    _write_figure(directory, "ablate", plots.ablation_figure(effects))
+    write_figure(directory, "ablate", plots.ablation_figure(effects))
 
 
 def _measure(measure: Measure, directory: Path, checkpoint: str, as_json: bool, fresh: bool) -> pd.DataFrame:
@@ -55,7 +55,8 @@ def _measure(measure: Measure, directory: Path, checkpoint: str, as_json: bool, 
     return result
 
 
-def _write_figure(directory: Path, name: str, figure: Any) -> None:
+def write_figure(directory: Path, name: str, figure: Any) -> None:
+    """Put a figure into the directory, and say where."""
     path = directory / FIGURES / f"{name}.html"
     write_text(path, plots.to_html(figure))
     stderr.print(f"figure: {path}   (opens offline; tables: {directory}/**/tables)")

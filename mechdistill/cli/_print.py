@@ -22,14 +22,20 @@ def stdout() -> Console:
 def print_json(rows: pd.DataFrame) -> None:
     """The one document that --json prints: {"schema": 1, "rows": [...]}; null where there is no value."""
     records = [{key: _plain(value) for key, value in row.items()} for row in rows.to_dict("records")]
-    json.dump({"schema": 1, "rows": records}, sys.stdout, allow_nan=False)
+    # dates and the like come from the user's own SQL
+    json.dump({"schema": 1, "rows": records}, sys.stdout, allow_nan=False, default=str)
     sys.stdout.write("\n")
 
 
 def _plain(value: Any) -> Any:
-    if value is pd.NA or value is None or (isinstance(value, float) and not math.isfinite(value)):
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is pd.NA or value is pd.NaT or value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part) for part in value]
+    return value
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], *, right: int = 1) -> Table:

@@ -14,21 +14,42 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from mechdistill.cli._print import number, print_json, stderr, stdout, table
 from mechdistill.config import ExperimentConfig, expand
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Run
+from mechdistill.runs import Run, headline
 from mechdistill.tables import frame
-from mechdistill.training import Outcome, plan, train
+from mechdistill.training import Cost, Outcome, estimate, plan, train
 from mechdistill.training import Progress as Step
 
 
-def run_training(experiment: ExperimentConfig, out: Path, jobs: int | None, device: str, as_json: bool) -> None:
-    """Train, print what came out; exits 1 if a run failed, 130 if interrupted."""
+def run_training(
+    experiment: ExperimentConfig,
+    out: Path,
+    jobs: int | None,
+    device: str,
+    loggers: list[str],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Say what it costs, train, print what came out; exits 1 if a run failed, 130 if interrupted."""
     device = _device(device)
     todo = plan(experiment, out).todo
     jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
+    cost = estimate(experiment, todo, jobs, device)
     finished = len(expand(experiment)) - len(todo)
-    stderr.print(f"{out}: {len(todo)} runs to train, {jobs} at a time" + f"; {finished} finished" * bool(finished))
+    stderr.print(f"{out}: {_in_words(cost, jobs)}" + f"; {finished} runs are finished" * bool(finished))
+    if dry_run:
+        if as_json:
+            print_json(pd.DataFrame([cost._asdict()]))
+        return
     with _Stopper() as stopper, _Display(experiment) as display:
-        outcomes = train(experiment, out, jobs=jobs, device=device, report=display, stopped=lambda: stopper.asked)
+        outcomes = train(
+            experiment,
+            out,
+            jobs=jobs,
+            device=device,
+            loggers=loggers,
+            report=display,
+            stopped=lambda: stopper.asked,
+        )
     results = _results(out, experiment, outcomes)
     print_json(results) if as_json else stdout().print(_summary(results))
     for outcome in outcomes:
@@ -41,6 +62,16 @@ def run_training(experiment: ExperimentConfig, out: Path, jobs: int | None, devi
     if states - {"finished"}:
         sys.exit(1)
     stderr.print(f"next: mechdistill induction-scores {out}    (then row-curves, ablate)")
+
+
+def _in_words(cost: Cost, jobs: int) -> str:
+    if not cost.runs:
+        return "nothing left to train"
+    time = f"{cost.seconds:.0f} s" if cost.seconds < 100 else f"{cost.seconds / 60:.0f} min"
+    return (
+        f"{cost.runs} runs to train, {cost.tokens / 1e6:.1f} M tokens, about {time} at {jobs} at a time, "
+        f"{cost.bytes / 1e6:.0f} MB of checkpoints"
+    )
 
 
 def _device(name: str) -> str:
@@ -127,25 +158,9 @@ def _results(out: Path, experiment: ExperimentConfig, outcomes: list[Outcome]) -
         row["state"] = states[name]
         if (path / "status.json").exists():
             run = Run(path)
-            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | _headline(run.metrics())
+            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(run.metrics())
         rows.append(row)
     return frame("train", sorted(rows, key=lambda row: row["arm"].startswith("teacher:")))
-
-
-def _headline(metrics: pd.DataFrame) -> dict[str, float]:
-    last = metrics[metrics["step"] == metrics["step"].max()]
-    last = last[last["bucket"].isna()]
-    wanted = {
-        "copy_accuracy": ("copy-accuracy", 2),
-        "no_matching_accuracy": ("no-matching-accuracy", 2),
-        "copy_excess": ("copy-excess", 2),
-        "bigram_kl": ("kl", 0),
-    }
-    values = {
-        column: last[(last["metric"] == metric) & (last["occurrence"] == occurrence)]["value"]
-        for column, (metric, occurrence) in wanted.items()
-    }
-    return {column: float(value.iloc[0]) for column, value in values.items() if len(value)}
 
 
 def _summary(results: pd.DataFrame) -> Any:

@@ -1,16 +1,6 @@
 """The experiment file: schema, bounds, presets, YAML in and out."""
 
-from mechdistill.config._experiment import (
-    ArmConfig,
-    BigramTeacher,
-    CheckpointTeacher,
-    ExperimentConfig,
-    OracleTeacher,
-    Teacher,
-    TrainingConfig,
-    experiment,
-    problem,
-)
+from mechdistill.config._experiment import ExperimentConfig, experiment
 from mechdistill.config._files import (
     load_experiment,
     parse_yaml,
@@ -20,7 +10,25 @@ from mechdistill.config._files import (
     to_yaml,
 )
 from mechdistill.config._model import ModelConfig
-from mechdistill.config._run import TEACHER_ARM, RunConfig, expand
+from mechdistill.config._objective import (
+    JSD,
+    Alpha,
+    AlphaByOccurrence,
+    ArmConfig,
+    Divergence,
+    ForwardKL,
+    MatchedSmoothing,
+    NormalisedJSD,
+    OccurrenceWeights,
+    OptimalAlpha,
+    RampAlpha,
+    ReverseKL,
+    RoutingConfig,
+    StagedAlpha,
+    TotalVariation,
+)
+from mechdistill.config._problem import problem
+from mechdistill.config._run import TEACHER_ARM, RunConfig, expand, hashed_seed
 from mechdistill.config._sandbox import (
     BernoulliTriggers,
     CorpusRows,
@@ -30,27 +38,73 @@ from mechdistill.config._sandbox import (
     SandboxConfig,
     TwoLevelRows,
 )
+from mechdistill.config._teachers import (
+    BigramTeacher,
+    CheckpointTeacher,
+    CountTeacher,
+    EmaTeacher,
+    EnsembleTeacher,
+    NoisyTeacher,
+    OracleTeacher,
+    PermutedTeacher,
+    ProgressiveTeacher,
+    SampledTeacher,
+    SpliceTeacher,
+    Teacher,
+    TemperatureTeacher,
+    TiltedTeacher,
+    TopKTeacher,
+    UniformTeacher,
+)
+from mechdistill.config._training import TrainingConfig
 
 __all__ = [
+    "JSD",
     "TEACHER_ARM",
+    "Alpha",
+    "AlphaByOccurrence",
     "ArmConfig",
     "BernoulliTriggers",
     "BigramTeacher",
     "CheckpointTeacher",
     "CorpusRows",
+    "CountTeacher",
     "DirichletRows",
+    "Divergence",
+    "EmaTeacher",
+    "EnsembleTeacher",
     "ExperimentConfig",
     "FixedTriggers",
+    "ForwardKL",
     "GradedRows",
+    "MatchedSmoothing",
     "ModelConfig",
+    "NoisyTeacher",
+    "NormalisedJSD",
+    "OccurrenceWeights",
+    "OptimalAlpha",
     "OracleTeacher",
+    "PermutedTeacher",
+    "ProgressiveTeacher",
+    "RampAlpha",
+    "ReverseKL",
+    "RoutingConfig",
     "RunConfig",
+    "SampledTeacher",
     "SandboxConfig",
+    "SpliceTeacher",
+    "StagedAlpha",
     "Teacher",
+    "TemperatureTeacher",
+    "TiltedTeacher",
+    "TopKTeacher",
+    "TotalVariation",
     "TrainingConfig",
     "TwoLevelRows",
+    "UniformTeacher",
     "expand",
     "experiment",
+    "hashed_seed",
     "load_experiment",
     "parse_yaml",
     "preset_names",

@@ -19,7 +19,18 @@ def exactly_whole(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_integral)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+Stage = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Probability], Field(strict=False)]
+"""From this fraction of the run on, this value."""
+
+
+def ascending(stages: tuple[tuple[float, float], ...]) -> None:
+    """Raise ValueError unless stages start at 0 and ascend."""
+    starts = [start for start, _ in stages]
+    if starts[0] != 0 or sorted(set(starts)) != starts:
+        raise ValueError(f"stages: must start at 0 and ascend, not {starts}")
 
 
 class Model(BaseModel):

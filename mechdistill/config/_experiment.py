@@ -1,92 +1,39 @@
-"""The experiment file: training, teachers, arms, seeds, and the checks across all of its parts.
+"""The experiment file: a sandbox, a model, training, teachers, arms and seeds, and the checks across its parts.
 
 Everything is checked here, before any directory is made.
 """
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from mechdistill.config._base import Model, Name, Seed, Whole, exactly_whole
+from mechdistill.config._base import Model, Name, Seed, exactly_whole
 from mechdistill.config._model import ModelConfig
+from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, ForwardKL, MatchedSmoothing, OccurrenceWeights
+from mechdistill.config._problem import problem
 from mechdistill.config._sandbox import SandboxConfig
+from mechdistill.config._teachers import (
+    CheckpointTeacher,
+    CountTeacher,
+    ProgressiveTeacher,
+    Teacher,
+    TiltedTeacher,
+    closure,
+)
+from mechdistill.config._training import TrainingConfig
 from mechdistill.errors import MechdistillError
 
 M = TypeVar("M", bound=Model)
 
 
-class TrainingConfig(Model):
-    """The optimiser, its budget, and how often to look."""
+class Treatment(NamedTuple):
+    """What one run of each seed gets."""
 
-    tokens: Whole = Field(default=3_000_000, ge=1)
-    """Predictions trained on; steps = ceil(tokens / (batch · seq_len))."""
-    batch: Whole = Field(default=32, ge=1)
-    """Sequences a step."""
-    lr: float = Field(default=3e-3, gt=0, le=10)
-    """Peak learning rate of AdamW."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        default=(0.9, 0.95), strict=False
-    )
-    weight_decay: float = Field(default=0.01, ge=0, le=10)
-    """Decoupled; on matrices only, not on norms."""
-    warmup: Whole = Field(default=100, ge=0)
-    """Steps of linear warm-up."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: cosine to zero, or constant."""
-    grad_clip: float | None = Field(default=1.0, gt=0)
-    """Largest norm of the gradient; null for none."""
-    evaluate_every: Whole = Field(default=50, ge=1)
-    """Steps between inline evaluations."""
-    checkpoint_every: Whole = Field(default=100, ge=1)
-    """Steps between checkpoints (besides step 0, powers of two and the last)."""
-    unique_sequences: Whole | None = Field(default=None, ge=1, le=1_000_000)
-    """Train on so many sequences, reshuffled every epoch; null for an endless stream."""
-    eval_sequences: Whole = Field(default=128, ge=1, le=128)
-    """Held-out sequences of an inline evaluation."""
-
-
-class OracleTeacher(Model):
-    """The exact Bayes-optimal law of the next token given the whole prefix."""
-
-    kind: Literal["oracle"]
-
-
-class BigramTeacher(Model):
-    """Knows the transition matrix; at triggers it gives the ordinary row and never copies."""
-
-    kind: Literal["bigram"]
-
-
-class CheckpointTeacher(Model):
-    """A model trained by this experiment with plain cross-entropy, once for each student seed."""
-
-    kind: Literal["checkpoint"]
-    until: dict[Literal["copy-accuracy"], Annotated[float, Field(gt=0, le=1)]] | None = Field(
-        default=None, min_length=1
-    )
-    """Stop at the first inline evaluation that reaches this value (copy-accuracy is at occurrence >= 2)."""
-    seed: Literal["per-student"] = "per-student"
-    """Every student seed has its own teacher, so that teacher luck is inside the interval."""
-    training: dict[str, Any] | None = None
-    """Overrides of `training` for this teacher."""
-    model: dict[str, Any] | None = None
-    """Overrides of `model` for this teacher."""
-
-
-Teacher = Annotated[OracleTeacher | BigramTeacher | CheckpointTeacher, Field(discriminator="kind")]
-
-
-class ArmConfig(Model):
-    """A treatment: L = (1 - alpha)·CE(labels) + alpha·KL(teacher ‖ student)."""
-
-    alpha: float = Field(default=0.0, ge=0, le=1)
-    """Weight of the distillation term; 0 is standard training (SPT)."""
-    teacher: Name | None = None
-    """Name of an entry of `teachers`; needed when alpha > 0."""
-    temperature: float = Field(default=1.0, gt=0, le=100)
-    """Softens the teacher only: softmax(log p / T); the gradient is not scaled by T²."""
-    training: dict[str, Any] | None = None
-    """Overrides of `training` for this arm."""
+    name: str  # of its runs' directory
+    arm: str
+    training: TrainingConfig
+    trunk: "Treatment | None" = None  # what it branches off
 
 
 class ExperimentConfig(Model):
@@ -100,45 +47,182 @@ class ExperimentConfig(Model):
     teachers: dict[Name, Teacher] = Field(default={})
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, strict=False)
+    lr_scales: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(default=(1.0,), min_length=1, strict=False)
+    """Every arm at these multiples of its learning rate; those beside 1 are arms of their own, like spt-lr-x0.5."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if "teachers" in self.arms:
             raise ValueError("arms.teachers: 'teachers' is a reserved name; rename the arm")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds={list(self.seeds)}: must not repeat a seed")
+        for key in ("seeds", "lr_scales"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}={list(values)}: must not repeat a value")
+        for name, teacher in closure(list(self.teachers), self.teachers).items():
+            self._check_teacher(name, teacher)
         for name, arm in self.arms.items():
-            if arm.teacher is not None and arm.teacher not in self.teachers:
-                known = ", ".join(sorted(self.teachers)) or "none"
-                raise ValueError(
-                    f"arms.{name}.teacher={arm.teacher}: must name an entry of teachers (defined: {known})"
-                )
-            if arm.alpha > 0 and arm.teacher is None:
-                raise ValueError(
-                    f"arms.{name}.alpha={arm.alpha}: needs a teacher; add `teacher: NAME` or set alpha to 0"
-                )
-            if arm.alpha == 0 and (arm.teacher is not None or arm.temperature != 1):
-                raise ValueError(
-                    f"arms.{name}.alpha=0: a teacher or temperature would have no effect; drop it or raise alpha"
-                )
-            self.arm_training(name)
-        for name, teacher in self.teachers.items():
-            if isinstance(teacher, CheckpointTeacher):
-                self.teacher_training(name)
-                self.teacher_model(name)
+            self._check_arm(name, arm)
+        names = [treatment.name for treatment in self.treatments()]
+        for name in self.arms:
+            if names.count(name) > 1:
+                raise ValueError(f"arms.{name}: is also what an arm at another rate or a branch is called; rename it")
         return self
+
+    def treatments(self) -> Iterator[Treatment]:
+        """Every arm at every learning rate, and the branches of those that are trunks, trunks first."""
+        for name in self.arms:
+            for scale in self.lr_scales:
+                training = self.arm_training(name)
+                lr = {"lr": training.lr * scale}
+                training = _override(training, lr, f"lr_scales={scale:g}") if scale != 1 else training
+                trunk = Treatment(name if scale == 1 else f"{name}-lr-x{scale:g}", name, training)
+                yield trunk
+                for tokens in training.branches or ():
+                    ending = training.model_copy(update={"tokens": tokens, "branches": (tokens,)})
+                    yield Treatment(f"{trunk.name}-at-{tokens}", name, ending, trunk)
+
+    def _check_teacher(self, name: str, teacher: Teacher) -> None:
+        where = f"teachers.{name}"
+        if isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here:
+            if self.teacher_training(name).schedule == "trunk":
+                raise ValueError(f"{where}.training.schedule=trunk: a teacher has no branches; set cosine or constant")
+            self.teacher_model(name)
+            triggers = self.teacher_sandbox(name).triggers
+            if teacher.until and triggers.kind == "fixed" and triggers.count == 0:
+                raise ValueError(f"{where}.until: copy-accuracy needs triggers, and its world has none (count 0)")
+        if isinstance(teacher, ProgressiveTeacher):
+            of = self.teachers[teacher.of]
+            if not (isinstance(of, CheckpointTeacher) and of.is_trained_here):
+                raise ValueError(f"{where}.of={teacher.of}: must be a checkpoint teacher that this experiment trains")
+        if isinstance(teacher, TiltedTeacher) and teacher.horizon > 1:
+            base = self.teachers[teacher.of].kind if teacher.of else "oracle"
+            if base not in ("oracle", "bigram"):
+                raise ValueError(f"{where}.horizon={teacher.horizon}: is exact for an oracle or a bigram only; use 1")
+
+    def _check_arm(self, name: str, arm: ArmConfig) -> None:
+        where = f"arms.{name}"
+        if arm.teacher is not None and arm.teacher not in self.teachers:
+            known = ", ".join(sorted(self.teachers)) or "none"
+            raise ValueError(f"{where}.teacher={arm.teacher}: must name an entry of teachers (defined: {known})")
+        if isinstance(arm.label_smoothing, MatchedSmoothing):
+            self._check_match(f"{where}.label_smoothing.match={arm.label_smoothing.match}", name, arm.label_smoothing)
+        training = self.arm_training(name)
+        self.arm_model(name)
+        sandbox = self.arm_sandbox(name)
+        if training.branches and training.branches[0] <= training.batch * sandbox.seq_len:
+            raise ValueError(f"{where}.training.branches={list(training.branches)}: must be two steps or longer")
+        parts = self.arm_teachers(name)
+        self._check_triggers(where, arm, sandbox, parts)
+        if arm.temperature != 1 and arm.teacher and self.teachers[arm.teacher].kind == "sampled":
+            raise ValueError(
+                f"{where}.temperature={arm.temperature}: would soften the draws, not the law that they come from; "
+                "drop it and draw from a temperature teacher"
+            )
+        for part, teacher in parts.items():
+            if isinstance(teacher, CountTeacher) and teacher.data == "same" and training.unique_sequences:
+                unique = training.unique_sequences * sandbox.seq_len
+                if teacher.tokens > unique:
+                    raise ValueError(
+                        f"{where}.teacher={arm.teacher}: teachers.{part}.tokens={teacher.tokens} are more than the "
+                        f"student's own {unique} (unique_sequences x seq_len); lower them"
+                    )
+            self._check_fit(f"{where}.teacher={arm.teacher}", sandbox, part, teacher)
+
+    def _check_match(self, where: str, name: str, smoothing: MatchedSmoothing) -> None:
+        """Raise ValueError unless the other arm's targets are the same throughout training."""
+        other = self.arms.get(smoothing.match)
+        if other is None or not other.distils or other.label_smoothing != 0:
+            raise ValueError(f"{where}: must name an arm of this experiment that distils and smooths no labels")
+        if not (other.has_one_target and isinstance(other.divergence, ForwardKL) and other.soften == "teacher"):
+            raise ValueError(
+                f"{where}: must name an arm whose targets are known beforehand (a number for alpha, forward-kl, "
+                "no routing by the student)"
+            )
+        assert other.teacher is not None
+        moving = [
+            part for part, t in closure([other.teacher], self.teachers).items() if t.kind in ("ema", "progressive")
+        ]
+        if moving:
+            raise ValueError(f"{where}: must name an arm whose teacher stays the same, and {moving[0]} does not")
+        if self.arm_sandbox(smoothing.match) != self.arm_sandbox(name):
+            raise ValueError(f"{where}: must name an arm in the same sandbox")
+
+    def _check_triggers(self, where: str, arm: ArmConfig, sandbox: SandboxConfig, parts: dict[str, Teacher]) -> None:
+        """Raise ValueError for what depends on triggers in a world that has none: it would be another arm's twin."""
+        if sandbox.triggers.kind != "fixed" or sandbox.triggers.count > 0:
+            return
+        dead = {
+            "ce_weights": arm.ce_weights != OccurrenceWeights(),
+            "alpha.kind=by-occurrence": isinstance(arm.alpha, AlphaByOccurrence),
+            "routing.signal=oracle-class": arm.routing is not None and arm.routing.signal == "oracle-class",
+            f"teacher={arm.teacher}": any(part.kind == "splice" for part in parts.values()),
+        }
+        for key, given in dead.items():
+            if given:
+                raise ValueError(f"{where}.{key}: has no effect in a world without triggers (count 0); drop it")
+
+    def _check_fit(self, where: str, sandbox: SandboxConfig, part: str, teacher: Teacher) -> None:
+        """Raise ValueError if a teacher cannot serve a student in this sandbox."""
+        if isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here:
+            theirs = self.teacher_sandbox(part)
+            if theirs.vocab != sandbox.vocab or theirs.seq_len < sandbox.seq_len:
+                raise ValueError(
+                    f"{where}: {part} knows {theirs.vocab} tokens and {theirs.seq_len} positions, the arm has "
+                    f"{sandbox.vocab} and {sandbox.seq_len}; set teachers.{part}.sandbox to the arm's"
+                )
+            if teacher.sandbox is None and theirs.model_copy(update={"seq_len": sandbox.seq_len}) != sandbox:
+                raise ValueError(
+                    f"{where}: {part} is trained in another world than the arm's; set teachers.{part}.sandbox to the "
+                    "arm's, or to {} if that is meant"
+                )
+        if isinstance(teacher, TiltedTeacher) and teacher.horizon > 1:
+            triggers = sandbox.triggers
+            plain = triggers.kind == "fixed" and triggers.count == 0
+            base = self.teachers[teacher.of].kind if teacher.of else "oracle"
+            if base == "oracle" and not plain and (triggers.kind == "bernoulli" or teacher.horizon > 2):
+                raise ValueError(
+                    f"{where}: teachers.{part}.horizon={teacher.horizon} is exact only where the chain is plain "
+                    "(triggers.count 0), or at 2 with fixed triggers; lower it"
+                )
 
     def arm_training(self, arm: str) -> TrainingConfig:
         """`training` as this arm sees it, its overrides applied."""
         return _override(self.training, self.arms[arm].training, f"arms.{arm}.training")
 
+    def arm_model(self, arm: str) -> ModelConfig:
+        """`model` as this arm sees it."""
+        return _override(self.model, self.arms[arm].model, f"arms.{arm}.model")
+
+    def arm_sandbox(self, arm: str) -> SandboxConfig:
+        """`sandbox` as this arm sees it."""
+        return _override(self.sandbox, self.arms[arm].sandbox, f"arms.{arm}.sandbox")
+
+    def arm_teachers(self, arm: str) -> dict[str, Teacher]:
+        """The teachers that an arm's runs need, parts before what is made of them."""
+        names = [name] if (name := self.arms[arm].teacher) else []
+        if (matched := self.matched(arm)) is not None and matched.teacher:
+            names.append(matched.teacher)
+        return closure(names, self.teachers)
+
+    def matched(self, arm: str) -> ArmConfig | None:
+        """The arm whose distance from the truth this arm's label smoothing matches."""
+        smoothing = self.arms[arm].label_smoothing
+        return self.arms[smoothing.match] if isinstance(smoothing, MatchedSmoothing) else None
+
     def teacher_training(self, name: str) -> TrainingConfig:
-        """`training` as this checkpoint teacher sees it."""
-        return _override(self.training, self._checkpoint_teacher(name).training, f"teachers.{name}.training")
+        """`training` as this checkpoint teacher sees it; cosine where students are trunks, since it has no branches."""
+        base = self.training
+        if base.schedule == "trunk":
+            base = base.model_copy(update={"schedule": "cosine", "branches": None, "anneal": None})
+        return _override(base, self._checkpoint_teacher(name).training, f"teachers.{name}.training")
 
     def teacher_model(self, name: str) -> ModelConfig:
         """`model` as this checkpoint teacher sees it."""
         return _override(self.model, self._checkpoint_teacher(name).model, f"teachers.{name}.model")
+
+    def teacher_sandbox(self, name: str) -> SandboxConfig:
+        """`sandbox` as this checkpoint teacher sees it."""
+        return _override(self.sandbox, self._checkpoint_teacher(name).sandbox, f"teachers.{name}.sandbox")
 
     def _checkpoint_teacher(self, name: str) -> CheckpointTeacher:
         teacher = self.teachers[name]
@@ -153,32 +237,6 @@ def _override(base: M, changes: dict[str, Any] | None, where: str) -> M:
         return type(base).model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
         raise ValueError(f"{where}.{problem(error)}") from None
-
-
-# pydantic puts the discriminator into the path, where the user never wrote it
-_UNIONS = {"rows", "triggers"}
-_KINDS = {"graded", "two-level", "dirichlet", "corpus", "fixed", "bernoulli", "oracle", "bigram", "checkpoint"}
-
-
-def problem(error: ValidationError) -> str:
-    """One line for the first thing wrong with a config: key=value, the rule, and the fix where there is one."""
-    first, *others = error.errors()
-    path = [str(part) for part in first["loc"] if part != "[key]"]
-    path = [part for i, part in enumerate(path) if not (i and path[i - 1] in _UNIONS and part in _KINDS)]
-    if len(path) > 2 and path[0] == "teachers" and path[2] in _KINDS:
-        del path[2]
-    where = ".".join(path)
-    if first["type"] == "value_error":
-        line = f"{where}.{first.get('ctx', {}).get('error')}" if where else str(first.get("ctx", {}).get("error"))
-    elif first["type"] == "missing":
-        line = f"{where}: missing; add it"
-    elif first["type"].startswith("union_tag"):
-        line = f"{where}.kind={first['input'].get('kind')!r}: must be one of {first.get('ctx', {})['expected_tags']}"
-    else:
-        message = first["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
-        rule = message if message.startswith(("Field", "String", "Dict", "Tuple", "Unable")) else f"must be {message}"
-        line = f"{where}={first['input']!r}: {rule}"
-    return f"{line} (and {len(others)} more)" if others else line
 
 
 def experiment(data: Any) -> ExperimentConfig:

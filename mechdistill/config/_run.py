@@ -7,11 +7,26 @@ from typing import Annotated
 from pydantic import Field
 
 from mechdistill.config._base import Model, Name
-from mechdistill.config._experiment import ArmConfig, CheckpointTeacher, ExperimentConfig, Teacher, TrainingConfig
+from mechdistill.config._experiment import ExperimentConfig
 from mechdistill.config._model import ModelConfig
+from mechdistill.config._objective import ArmConfig
 from mechdistill.config._sandbox import SandboxConfig
+from mechdistill.config._teachers import CheckpointTeacher, Teacher
+from mechdistill.config._training import TrainingConfig
 
 TEACHER_ARM = "teacher:"
+ANNEAL = 0.2  # of a branch, unless its trunk says otherwise
+
+
+class Branch(Model):
+    """Where a run leaves another one to anneal."""
+
+    trunk: str
+    """Name of the treatment that it leaves."""
+    start: int
+    """Steps of the trunk that are its own first ones."""
+    horizon: int
+    """Steps of the whole trunk, along which schedules of alpha and teachers go on."""
 
 
 class RunConfig(Model):
@@ -19,8 +34,8 @@ class RunConfig(Model):
 
     version: int = 1
     experiment: Name
-    arm: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}$")]
-    """Name of the arm; 'teacher:<name>' for a teacher's own training."""
+    arm: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$")]
+    """Name of the treatment: its arm, and the learning rate or branch; 'teacher:<name>' for a teacher's training."""
     seed: int
     """Student seed: twins share it, and so do a student and its teacher."""
     init_seed: int
@@ -31,11 +46,15 @@ class RunConfig(Model):
     model: ModelConfig
     training: TrainingConfig
     objective: ArmConfig
-    """alpha, teacher and temperature."""
-    teacher: Teacher | None = None
-    """The teacher's definition, if there is one."""
+    """What it minimises."""
+    teachers: dict[Name, Teacher] = Field(default={})
+    """Definitions of its teacher and of all that it is made of, parts first."""
+    matched: ArmConfig | None = None
+    """The arm whose targets its label smoothing has to be as far from the truth as."""
     until: dict[str, float] | None = None
     """Stop at the first inline evaluation that reaches this value."""
+    branch: Branch | None = None
+    """What it branches off, if it does."""
 
     @property
     def path(self) -> PurePosixPath:
@@ -48,58 +67,112 @@ class RunConfig(Model):
         """Whether this is a teacher's own training."""
         return self.arm.startswith(TEACHER_ARM)
 
+    def teacher_path(self, name: str) -> PurePosixPath:
+        """Where the run lies that trains one of its checkpoint teachers."""
+        teacher = self.teachers[name]
+        assert isinstance(teacher, CheckpointTeacher)
+        seed = self.seed if teacher.seed == "per-student" else teacher.seed
+        return PurePosixPath("teachers", name, f"seed-{seed}")
+
     @property
-    def teacher_path(self) -> PurePosixPath | None:
-        """Where the run lies that trained this run's teacher; None if no run did."""
-        if not isinstance(self.teacher, CheckpointTeacher):
-            return None
-        return PurePosixPath("teachers", str(self.objective.teacher), f"seed-{self.seed}")
+    def needs(self) -> tuple[PurePosixPath, ...]:
+        """Runs of this experiment that have to be finished before this one can start."""
+        teachers = [
+            self.teacher_path(name)
+            for name, teacher in self.teachers.items()
+            if isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here
+        ]
+        return (*teachers, self.trunk_path) if self.trunk_path else tuple(teachers)
+
+    @property
+    def trunk_path(self) -> PurePosixPath | None:
+        """Where the run lies that it branches off."""
+        return PurePosixPath(self.branch.trunk, f"seed-{self.seed}") if self.branch else None
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole budget."""
-        return -(-self.training.tokens // (self.training.batch * self.sandbox.seq_len))
+        return _steps(self.training.tokens, self.training, self.sandbox)
+
+    @property
+    def branch_points(self) -> tuple[int, ...]:
+        """Of a trunk: the steps at which branches leave it."""
+        if self.branch is not None:
+            return ()
+        return tuple(_branch_start(tokens, self.training, self.sandbox) for tokens in self.training.branches or ())
+
+    @property
+    def horizon(self) -> int:
+        """Steps along which schedules of alpha and teachers run: its own, or its trunk's."""
+        return self.branch.horizon if self.branch else self.steps
+
+
+def _steps(tokens: int, training: TrainingConfig, sandbox: SandboxConfig) -> int:
+    return -(-tokens // (training.batch * sandbox.seq_len))
+
+
+def _branch_start(tokens: int, training: TrainingConfig, sandbox: SandboxConfig) -> int:
+    """The step at which the branch that ends after `tokens` has to leave its trunk."""
+    steps = _steps(tokens, training, sandbox)
+    share = ANNEAL if training.anneal is None else training.anneal
+    return steps - max(1, round(share * steps))
 
 
 def expand(experiment: ExperimentConfig) -> list[RunConfig]:
     """The runs of an experiment in an order in which every teacher precedes its students.
 
     A student of seed n draws weights and data from seed n whatever its arm, so twins differ in the treatment only. A
-    teacher draws both from seeds hashed from its name and n: it is nobody's twin, and its data are fresh.
+    teacher draws both from seeds hashed from its name and n: it is nobody's twin, and its data are fresh
+    (unless it asks for its student's own).
     """
     teachers: dict[PurePosixPath, RunConfig] = {}
     students: list[RunConfig] = []
     for seed in experiment.seeds:
-        for name, arm in experiment.arms.items():
-            teacher = experiment.teachers[arm.teacher] if arm.teacher else None
+        for treatment in experiment.treatments():
+            name, trunk = treatment.arm, treatment.trunk
+            sandbox = experiment.arm_sandbox(name)
+            branch = None
+            if trunk is not None:
+                start = _branch_start(treatment.training.tokens, treatment.training, sandbox)
+                horizon = _steps(trunk.training.tokens, trunk.training, sandbox)
+                branch = Branch(trunk=trunk.name, start=start, horizon=horizon)
             student = RunConfig(
                 experiment=experiment.name,
-                arm=name,
+                arm=treatment.name,
                 seed=seed,
                 init_seed=seed,
                 data_seed=seed,
-                sandbox=experiment.sandbox,
-                model=experiment.model,
-                training=experiment.arm_training(name),
-                objective=arm.model_copy(update={"training": None}),
-                teacher=teacher,
+                sandbox=sandbox,
+                model=experiment.arm_model(name),
+                training=treatment.training,
+                objective=_bare(experiment.arms[name]),
+                teachers=experiment.arm_teachers(name),
+                matched=_bare(matched) if (matched := experiment.matched(name)) else None,
+                branch=branch,
             )
             students.append(student)
-            if student.teacher_path and student.teacher_path not in teachers:
-                teachers[student.teacher_path] = _teacher_run(experiment, str(arm.teacher), seed)
+            for path in student.needs:
+                if path not in teachers and path != student.trunk_path:
+                    teachers[path] = _teacher_run(experiment, path)
     return [*teachers.values(), *students]
 
 
-def _teacher_run(experiment: ExperimentConfig, name: str, seed: int) -> RunConfig:
+def _bare(arm: ArmConfig) -> ArmConfig:
+    """An arm without its overrides, which a run has applied."""
+    return arm.model_copy(update={"training": None, "model": None, "sandbox": None})
+
+
+def _teacher_run(experiment: ExperimentConfig, path: PurePosixPath) -> RunConfig:
+    name, seed = path.parent.name, int(path.name.removeprefix("seed-"))
     definition = experiment.teachers[name]
     assert isinstance(definition, CheckpointTeacher)
     return RunConfig(
         experiment=experiment.name,
         arm=f"{TEACHER_ARM}{name}",
         seed=seed,
-        init_seed=_hashed_seed(f"init:{name}:{seed}"),
-        data_seed=_hashed_seed(f"data:{name}:{seed}"),
-        sandbox=experiment.sandbox,
+        init_seed=hashed_seed(f"init:{name}:{seed}"),
+        data_seed=seed if definition.data == "same" else hashed_seed(f"data:{name}:{seed}"),
+        sandbox=experiment.teacher_sandbox(name),
         model=experiment.teacher_model(name),
         training=experiment.teacher_training(name),
         objective=ArmConfig(),
@@ -107,6 +180,6 @@ def _teacher_run(experiment: ExperimentConfig, name: str, seed: int) -> RunConfi
     )
 
 
-def _hashed_seed(text: str) -> int:
+def hashed_seed(text: str) -> int:
     """A seed in [2^31, 2^32): never one that a student can have."""
     return 2**31 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % 2**31

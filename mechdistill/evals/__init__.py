@@ -1,7 +1,16 @@
 """Measures of behaviour: pure functions of a model's predictions on an evaluation set."""
 
+from mechdistill.evals._distillation import describe_targets, objective_metrics, routing_metrics, teacher_metrics
 from mechdistill.evals._inline import inline_metrics
 from mechdistill.evals._row_curves import row_curves
 from mechdistill.evals._world import describe
 
-__all__ = ["describe", "inline_metrics", "row_curves"]
+__all__ = [
+    "describe",
+    "describe_targets",
+    "inline_metrics",
+    "objective_metrics",
+    "routing_metrics",
+    "row_curves",
+    "teacher_metrics",
+]

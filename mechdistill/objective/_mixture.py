@@ -1,44 +1,81 @@
-"""The training objective L = (1 - alpha)·CE(label) + alpha·KL(teacher ‖ student), one code for every arm."""
+"""The training objective L = mean over positions of w·CE(label) + a·D(teacher, student), one code for every arm."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechdistill.objective._divergences import cross_entropy, forward_kl
+from mechdistill.teachers import soften
+
+
+class Weights(NamedTuple):
+    """What each position's terms count: the cross-entropy's w and the distillation term's a."""
+
+    hard: Float[Tensor, "batch pos"]
+    soft: Float[Tensor, "batch pos"]
+    routed: Bool[Tensor, "batch pos"]  # positions that lost their distillation term to routing
 
 
 class Losses(NamedTuple):
-    """Means over the positions of a batch, nats per token, each with its gradient."""
+    """Sums over the valid positions of a batch over their count, nats per token, each with its gradient."""
 
     total: Float[Tensor, ""]
-    cross_entropy: Float[Tensor, ""]
-    kl: Float[Tensor, ""] | None  # None without a teacher
+    cross_entropy: Float[Tensor, ""]  # with the plain label, unweighted
+    smoothed: Float[Tensor, ""]  # with the smoothed label, unweighted; the same without smoothing
+    divergence: Float[Tensor, ""] | None  # unweighted; None without a teacher
 
 
-def soften(log_probs: Float[Tensor, "batch pos vocab"], temperature: float) -> Float[Tensor, "batch pos vocab"]:
-    """The teacher's law at a temperature: softmax(log p / T), renormalised; T = 1 changes nothing."""
-    return log_probs if temperature == 1 else (log_probs / temperature).log_softmax(dim=-1)
+def smoothed_cross_entropy(
+    log_probs: Float[Tensor, "batch pos vocab"], next_tokens: Int[Tensor, "batch pos"], smoothing: float
+) -> Float[Tensor, "batch pos"]:
+    """Cross-entropy with the label (1 - s)·y + s/vocab, nats per token; s = 0 is plain cross-entropy.
+
+    Its minimum is no longer 0 but the smoothed label's entropy; uniform guessing scores ln(vocab) for every s. Tokens
+    that the student excludes take no part. Source: Szegedy et al. 2016.
+    """
+    hard = cross_entropy(log_probs, next_tokens)
+    possible = log_probs > -torch.inf
+    uniform = -torch.where(possible, log_probs, 0.0).sum(dim=-1) / possible.sum(dim=-1)
+    return (1 - smoothing) * hard + smoothing * uniform
 
 
 def mixture(
-    logits: Float[Tensor, "batch pos vocab"],
+    log_probs: Float[Tensor, "batch pos vocab"],
     next_tokens: Int[Tensor, "batch pos"],
     teacher: Float[Tensor, "batch pos vocab"] | None,
+    weights: Weights,
     *,
-    alpha: float,
+    divergence: Callable[[Tensor, Tensor], Tensor] = forward_kl,
     temperature: float = 1.0,
+    soften_both: bool = False,
+    smoothing: float = 0.0,
+    valid: Bool[Tensor, "batch pos"] | None = None,
+    count: int | None = None,
 ) -> Losses:
-    """L = (1 - alpha)·CE + alpha·KL(softmax(log p_teacher / T) ‖ softmax(logits)), averaged over all positions.
+    """L = Σ over valid positions of w·CE(label) + a·D(teacher at T, student), over `count`.
 
-    The temperature softens the teacher only, and the gradient is not scaled by T² (Goyal et al. 2025). alpha = 0 is
-    standard training through the same lines; then `teacher` must be None, and it must not be otherwise.
+    `log_probs` are the student's, normalised in at least float32. The temperature softens the teacher only and the
+    term is not scaled (Goyal et al. 2025), or both, and the term is scaled by T² (Hinton et al. 2015). Standard
+    training goes through the same lines without a teacher.
+
+    The mean is over all positions unless `valid` says which (padding then never enters the computation, whatever it
+    holds). A batch in several parts gives the gradient of the whole if `count` is the valid count of the whole.
     """
-    if (alpha > 0) != (teacher is not None):
-        raise ValueError(f"alpha={alpha}: a teacher's log-probabilities are needed iff alpha > 0")
-    log_probs = logits.float().log_softmax(dim=-1)
-    hard = cross_entropy(log_probs, next_tokens).mean()
+    if valid is not None:
+        log_probs, next_tokens = log_probs[valid][None], next_tokens[valid][None]
+        weights = Weights(*(field[valid][None] for field in weights))
+        teacher = None if teacher is None else teacher[valid][None]
+    count = count or max(next_tokens.numel(), 1)
+    plain = cross_entropy(log_probs, next_tokens)
+    hard = smoothed_cross_entropy(log_probs, next_tokens, smoothing) if smoothing else plain
     if teacher is None:
-        return Losses((1 - alpha) * hard, hard, None)
-    soft = forward_kl(soften(teacher.float(), temperature), log_probs).mean()
-    return Losses((1 - alpha) * hard + alpha * soft, hard, soft)
+        return Losses((weights.hard * hard).sum() / count, plain.sum() / count, hard.sum() / count, None)
+    student = soften(log_probs, temperature) if soften_both else log_probs
+    soft = divergence(soften(teacher.to(log_probs.dtype), temperature), student)
+    if soften_both:
+        soft = soft * temperature**2
+    total = (weights.hard * hard + weights.soft * soft).sum() / count
+    return Losses(total, plain.sum() / count, hard.sum() / count, soft.sum() / count)

@@ -1,23 +1,74 @@
-"""The run directory: write, read, lock. It knows nothing of what is measured."""
+"""The run directory: write, read, lock, query, publish. It knows nothing of what is measured.
 
-from mechdistill.runs._files import remove_leftovers, write_text
-from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
-from mechdistill.runs._lock import exclusive
-from mechdistill.runs._numerics import numerics
-from mechdistill.runs._read import Experiment, Run, Step, load
-from mechdistill.runs._writer import RunWriter
+Names are imported when first used: a query over many runs needs no torch and should not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mechdistill.runs._files import remove_leftovers, write_text
+    from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
+    from mechdistill.runs._lock import exclusive
+    from mechdistill.runs._metrics import HEADLINE, headline
+    from mechdistill.runs._numerics import numerics
+    from mechdistill.runs._publish import publish
+    from mechdistill.runs._query import list_runs, sql
+    from mechdistill.runs._read import Experiment, Run, Step, load
+    from mechdistill.runs._weights import Weights
+    from mechdistill.runs._words import network, treatment, world
+    from mechdistill.runs._writer import RunWriter
+
+_HOMES = {
+    "CONFIG": "_layout",
+    "EXPERIMENT": "_layout",
+    "FIGURES": "_layout",
+    "HEADLINE": "_metrics",
+    "Experiment": "_read",
+    "Run": "_read",
+    "RunWriter": "_writer",
+    "Step": "_read",
+    "Weights": "_weights",
+    "exclusive": "_lock",
+    "headline": "_metrics",
+    "list_runs": "_query",
+    "load": "_read",
+    "network": "_words",
+    "numerics": "_numerics",
+    "publish": "_publish",
+    "remove_leftovers": "_files",
+    "sql": "_query",
+    "treatment": "_words",
+    "world": "_words",
+    "write_text": "_files",
+}
 
 __all__ = [
     "CONFIG",
     "EXPERIMENT",
     "FIGURES",
+    "HEADLINE",
     "Experiment",
     "Run",
     "RunWriter",
     "Step",
+    "Weights",
     "exclusive",
+    "headline",
+    "list_runs",
     "load",
+    "network",
     "numerics",
+    "publish",
     "remove_leftovers",
+    "sql",
+    "treatment",
+    "world",
     "write_text",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mechdistill.runs' has no attribute '{name}'")
+    return getattr(import_module(f"mechdistill.runs.{_HOMES[name]}"), name)

@@ -9,6 +9,7 @@ STATUS = "status.json"
 PROVENANCE = "provenance.json"
 METRICS_LOG = "metrics.jsonl"
 METRICS = "metrics.parquet"
+TARGETS = "targets.parquet"
 RESUME = "resume/state.safetensors"
 FIGURES = "figures"
 
@@ -18,6 +19,11 @@ _CHECKPOINT = re.compile(r"step-(\d{8})\.safetensors")
 def checkpoint_path(run: Path, step: int) -> Path:
     """The weights after `step` optimiser steps."""
     return run / "checkpoints" / f"step-{step:08d}.safetensors"
+
+
+def branch_path(run: Path, step: int) -> Path:
+    """All that a branch needs to leave this trunk after `step` steps."""
+    return run / "branches" / f"step-{step:08d}.safetensors"
 
 
 def checkpoint_steps(run: Path) -> list[int]:

@@ -53,3 +53,23 @@ def table(run: Path, config: RunConfig) -> pd.DataFrame:
     when = pd.DataFrame({key: [row.pop(key) for row in rows] for key in ("step", "tokens")}, dtype="Int64")
     named = with_run(when, run=str(config.path), arm=config.arm, seed=config.seed)
     return pd.concat([named, frame("metrics", rows)], axis=1)
+
+
+# headline columns of the `train` table: metric and occurrence
+HEADLINE = {
+    "copy_accuracy": ("copy-accuracy", 2),
+    "no_matching_accuracy": ("no-matching-accuracy", 2),
+    "copy_excess": ("copy-excess", 2),
+    "bigram_kl": ("kl", 0),
+}
+
+
+def headline(metrics: pd.DataFrame) -> dict[str, float]:
+    """The few numbers that say what a run came to, at its last step."""
+    last = metrics[metrics["step"] == metrics["step"].max()]
+    last = last[last["bucket"].isna()]
+    values = {
+        column: last[(last["metric"] == metric) & (last["occurrence"] == occurrence)]["value"]
+        for column, (metric, occurrence) in HEADLINE.items()
+    }
+    return {column: float(value.iloc[0]) for column, value in values.items() if len(value)}

@@ -15,9 +15,11 @@ from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics
 from mechdistill.runs._files import read_json, read_text
+from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import read_table, write_table
 from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
+from mechdistill.tables import TABLES
 
 Step = int | Literal["last"]
 
@@ -45,6 +47,14 @@ class Run:
     def status(self) -> dict[str, Any]:
         """state, step, steps, tokens and seconds, as last written."""
         return read_status(self.path)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """When, where and with what it was started."""
+        record = read_json(self.path / layout.PROVENANCE)
+        if not isinstance(record, dict):
+            raise MechdistillError(f"{self.path / layout.PROVENANCE}: damaged; restore it")
+        return record
 
     @property
     def steps(self) -> list[int]:
@@ -107,6 +117,14 @@ class Run:
         path = self.path / layout.METRICS
         return read_table(path, _metrics.COLUMNS) if path.exists() else _metrics.table(self.path, self.config)
 
+    def targets(self) -> pd.DataFrame | None:
+        """What it is taught, row by row (the `row-curves` columns): its teacher's law, and its objective's floor.
+
+        None where labels alone teach it, as they are.
+        """
+        path = self.path / layout.TARGETS
+        return read_table(path, [column.name for column in TABLES["row-curves"]]) if path.exists() else None
+
     def cached(
         self, measure: str, key: str, columns: Sequence[str], compute: Callable[[], pd.DataFrame], *, fresh: bool
     ) -> pd.DataFrame:
@@ -127,17 +145,6 @@ class Run:
         except MechdistillError as error:
             warnings.warn(f"not cached: {error}", stacklevel=2)
         return table
-
-
-def read_status(run: Path) -> dict[str, Any]:
-    """A run's status.json, or the state 'waiting' where there is none yet."""
-    path = run / layout.STATUS
-    if not path.exists():
-        return {"state": "waiting"}
-    status = read_json(path)
-    if not isinstance(status, dict) or not {"state", "step", "steps", "tokens", "seconds"} <= set(status):
-        raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed")
-    return status
 
 
 class Experiment:

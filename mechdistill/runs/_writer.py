@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from mechdistill.config import RunConfig, to_yaml
@@ -14,7 +15,8 @@ from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics
 from mechdistill.runs._files import write_json, write_text
 from mechdistill.runs._numerics import provenance
-from mechdistill.runs._read import Run, read_status
+from mechdistill.runs._read import Run
+from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import write_table
 from mechdistill.runs._weights import Weights, load_weights, save_weights
 
@@ -23,6 +25,7 @@ class RunWriter:
     """Writes one run: config and provenance first, then checkpoints and metrics, `finished` last."""
 
     def __init__(self, root: Path, config: RunConfig):
+        self.root = root
         self.path = root / config.path
         self.config = config
 
@@ -56,6 +59,18 @@ class RunWriter:
             write_text(self.path / layout.CONFIG, to_yaml(self.config))
             (self.path / layout.METRICS_LOG).unlink(missing_ok=True)
             return None
+        state = self._continued(path, conditions)
+        _metrics.cut(self.path, int(state.metadata["step"]))
+        return state
+
+    def branch_off(self, conditions: dict[str, str]) -> Weights:
+        """The state of its trunk at the step where this run leaves it; raises like `begin`."""
+        assert self.config.branch is not None
+        assert self.config.trunk_path is not None
+        trunk = self.root / self.config.trunk_path
+        return self._continued(layout.branch_path(trunk, self.config.branch.start), conditions)
+
+    def _continued(self, path: Path, conditions: dict[str, str]) -> Weights:
         state = load_weights(path)
         then = json.loads(state.metadata["conditions"])
         different = [
@@ -66,7 +81,6 @@ class RunWriter:
                 f"{self.path}: cannot resume bit-exactly ({'; '.join(different)}); "
                 "resume where it was started, or delete the run to train it afresh"
             )
-        _metrics.cut(self.path, int(state.metadata["step"]))
         return state
 
     def set_status(self, state: str, *, step: int, tokens: int, seconds: float, message: str | None = None) -> None:
@@ -93,9 +107,20 @@ class RunWriter:
         record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
         save_weights(self.path / layout.RESUME, tensors, record)
 
+    def save_branch(
+        self, tensors: Mapping[str, torch.Tensor], step: int, seconds: float, conditions: dict[str, str]
+    ) -> None:
+        """Store all that a branch leaving at `step` needs."""
+        record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
+        save_weights(layout.branch_path(self.path, step), tensors, record)
+
     def write_metrics(self) -> None:
         """Turn the log into a table."""
         write_table(self.path / layout.METRICS, _metrics.table(self.path, self.config))
+
+    def write_targets(self, table: pd.DataFrame) -> None:
+        """Store what the run is taught, row by row."""
+        write_table(self.path / layout.TARGETS, table)
 
     def drop_resume(self) -> None:
         """Remove the state that only resuming needs; call it once the run says that it is finished."""

@@ -57,6 +57,11 @@ class Labels:
         return self._sandbox.occurrence(self.row, self._triggers)
 
     @cached_property
+    def copyable(self) -> Bool[Tensor, "batch pos"]:
+        """Occurrence >= 2 of a trigger: its target can be copied from context."""
+        return self.occurrence >= 2
+
+    @cached_property
     def law(self) -> Float[Tensor, "batch pos vocab"]:
         """The oracle's log-law, nats."""
         return self._sandbox.law(self.row)

@@ -1,39 +1,91 @@
-"""Teachers that know the world: the oracle, and the oracle without any copying."""
+"""Teachers that know the world: the oracle, the oracle without any copying, and the law of knowing nothing."""
 
+import math
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechdistill.config import BigramTeacher, OracleTeacher, UniformTeacher
 from mechdistill.sandbox import Labels, Sandbox
-from mechdistill.teachers._protocol import teacher_id
+from mechdistill.teachers._protocol import Setting, Teacher
 
 
-class Oracle:
-    """The Bayes-optimal law given the whole prefix: a perfect teacher, whose copy targets are one-hot.
+class Oracle(Teacher):
+    """The Bayes-optimal law given the whole prefix: a perfect teacher, whose copy targets are one-hot without noise.
 
-    KL to the oracle is 0 by definition. Source: the sandbox's own generative process (`Sandbox.law`).
+    Its KL to the oracle is 0 by definition, and at occurrence >= 2 without noise its copy accuracy is 1; chance is
+    1/vocab. Source: the sandbox's own generative process (`Sandbox.law`).
     """
 
+    kind = "oracle"
+
     def __init__(self, sandbox: Sandbox):
-        self.id = teacher_id("oracle", sandbox.config.model_dump_json().encode())
+        super().__init__(identity(sandbox, "triggers"))
+
+    @classmethod
+    def from_config(cls, config: OracleTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
+        """The oracle of the student's sandbox."""
+        return cls(setting.sandbox)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
-        """The oracle's log-law."""
-        del tokens  # the labels were made from them
+        """The oracle's log-law, which the labels of the tokens have."""
         return labels.law
 
 
-class BigramTeacher:
+class Bigram(Teacher):
     """The transition matrix itself: exact on ordinary rows, and at triggers the ordinary row, so it never copies.
 
     Its KL to the oracle is 0 at occurrence 0; at occurrence >= 2 it puts pi_t(c) on the right target, at chance
-    1/vocab on average. Source: the null model of the sandbox study.
+    1/vocab on average over uniform targets. Source: the null model of the sandbox study (Bietti et al. 2023).
     """
 
+    kind = "bigram"
+
     def __init__(self, sandbox: Sandbox):
+        super().__init__(identity(sandbox))
         self._log_pi = sandbox.log_pi
-        self.id = teacher_id("bigram", sandbox.config.model_dump_json().encode())
+
+    @classmethod
+    def from_config(cls, config: BigramTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
+        """The transition matrix of the student's sandbox."""
+        return cls(setting.sandbox)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log pi of the current token's row."""
-        del labels
         return self._log_pi[tokens]
+
+
+class Uniform(Teacher):
+    """1/vocab everywhere: the chance level itself, and distilling from it is label smoothing.
+
+    Its KL to the oracle is ln(vocab) - H(oracle), its copy accuracy 1/vocab with ties broken at random.
+    Source: Szegedy et al. 2016; as a teacher, Yuan et al. 2020 (teacher-free distillation).
+    """
+
+    kind = "uniform"
+
+    def __init__(self, vocab: int):
+        super().__init__(repr(vocab))
+        self._vocab = vocab
+
+    @classmethod
+    def from_config(cls, config: UniformTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
+        """Over the tokens of the student's sandbox."""
+        return cls(setting.sandbox.vocab)
+
+    def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
+        """-ln(vocab)."""
+        return torch.full((*tokens.shape, self._vocab), -math.log(self._vocab))
+
+
+def named_or_oracle(parts: Sequence[Teacher], setting: Setting) -> Teacher:
+    """The teacher that an entry is made of: the one that it names, or the oracle."""
+    return parts[0] if parts else Oracle(setting.sandbox)
+
+
+def identity(sandbox: Sandbox, *more: str) -> str:
+    """What determines the transition matrix, and `more` keys of the sandbox; not where a corpus lies."""
+    keys = {"vocab", "seed", "rows", *more}
+    return sandbox.config.model_dump_json(include=keys, exclude={"rows": {"path"}})

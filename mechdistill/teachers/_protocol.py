@@ -1,28 +1,109 @@
 """What a teacher is: a law of the next token at every position, and an id that hashes what gives it."""
 
 import hashlib
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.sandbox import Labels
+from mechdistill.model import Model
+from mechdistill.sandbox import Labels, Sandbox, TrainingData
 
 
-@runtime_checkable
-class Teacher(Protocol):
-    """Gives soft targets. Opens no files, trains nothing, never sees the next token."""
+class Moment(NamedTuple):
+    """Where the student's training is when a teacher is asked."""
+
+    step: int  # optimiser steps taken, from 0
+    steps: int  # of the whole run
+    seed: int  # the student's
 
     @property
-    def id(self) -> str:
-        """Kind and a hash of everything that determines the targets."""
-        ...
+    def fraction(self) -> float:
+        """How much of the run is done, in [0, 1]; 1 only at the last evaluation."""
+        return self.step / self.steps
 
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers that depend on seed, step and purpose alone, so that resuming draws the same."""
+        return torch.Generator().manual_seed(_int64(f"{purpose}:{self.seed}:{self.step}"))
+
+
+class Teacher(ABC):
+    """Gives soft targets. Opens no files, trains nothing, never sees the next token."""
+
+    kind: ClassVar[str]
+    """Its name in the experiment file."""
+    id: str
+    """Kind and a hash of everything that determines the targets, parts included."""
+    parts: tuple["Teacher", ...] = ()
+    """The teachers that it is made of."""
+    changes: bool = False
+    """Whether the same tokens can get other targets at another step of the student's training."""
+
+    def __init__(self, *content: str | bytes, parts: "Sequence[Teacher]" = ()):
+        """`content` is all that determines the targets besides the parts."""
+        self.parts = tuple(parts)
+        self.id = teacher_id(self.kind, *content, *(part.id for part in self.parts))
+        self.changes = self.changes or any(part.changes for part in self.parts)
+
+    @abstractmethod
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
-        """log p(next token | tokens[:, :pos+1]), normalised, nats; -inf where the teacher excludes a token."""
-        ...
+        """log p(next token | tokens[:, :pos+1]), normalised, nats, float32; -inf where it excludes a token."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Any, setting: "Setting", parts: "Sequence[Teacher]") -> "Teacher":
+        """The teacher of its entry in the experiment file; `parts` are those that the entry names, in order."""
+
+    def advance(self, moment: Moment, student: Model) -> None:  # noqa: B027  (most teachers stay what they are)
+        """Called before the student's step `moment.step`, and before each evaluation; parts are called on their own."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What resuming needs besides the moment; parts are asked on their own."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+        """Put back what `state` gave."""
 
 
-def teacher_id(kind: str, content: bytes) -> str:
+@dataclass(frozen=True)
+class Setting:
+    """What a teacher can be built from besides its entry."""
+
+    name: str  # its own
+    sandbox: Sandbox
+    data: TrainingData  # the student's stream
+    seed: int  # the student's
+    trained: Callable[[str, float], Model]
+    """The model of a checkpoint teacher by name, at a fraction of its training (1: the last checkpoint)."""
+
+
+def everyone(teacher: Teacher) -> Iterator[Teacher]:
+    """A teacher and all that it is made of, parts first, each once."""
+    seen: dict[int, Teacher] = {}
+
+    def visit(one: Teacher) -> None:
+        if id(one) in seen:
+            return
+        for part in one.parts:
+            visit(part)
+        seen[id(one)] = one
+
+    visit(teacher)
+    return iter(seen.values())
+
+
+def teacher_id(kind: str, *content: str | bytes) -> str:
     """`kind-` and 12 hex digits of the SHA-256 of what the teacher is."""
-    return f"{kind}-{hashlib.sha256(content).hexdigest()[:12]}"
+    digest = hashlib.sha256()
+    for part in content:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8) + data)  # with lengths, so that no two lists of parts look alike
+    return f"{kind}-{digest.hexdigest()[:12]}"
+
+
+def _int64(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

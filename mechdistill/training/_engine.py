@@ -14,17 +14,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mechdistill import teachers
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Run, RunWriter, write_text
-from mechdistill.sandbox import Sandbox
+from mechdistill.runs import RunWriter, write_text
+from mechdistill.training._loggers import Logger, logger
 from mechdistill.training._loop import Interrupted, Progress, Trainer
+from mechdistill.training._references import trained_model
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class Outcome:
     run: str
     state: str
     message: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How runs are trained, as far as it changes none of their numbers but those of another device."""
+
+    jobs: int = 1  # runs at a time
+    device: str = "cpu"
+    loggers: tuple[str, ...] = ()  # names, where metrics go besides the run directory
 
 
 Report = Callable[[Progress | Outcome], None]
@@ -50,13 +60,28 @@ def one_thread() -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def train_one(root: Path, config: RunConfig, device: str, report: Report, stopped: Callable[[], bool]) -> Outcome:
+def train_one(
+    root: Path, config: RunConfig, settings: Settings, report: Report, stopped: Callable[[], bool]
+) -> Outcome:
     """Train one run to its end; a failure becomes its status and its `error.log`, not an exception."""
+    loggers = [logger(name) for name in settings.loggers]
+    for each in loggers:
+        each.start(config)
+    outcome = _trained(root, config, settings.device, loggers, report, stopped)
+    for each in loggers:
+        each.finish(outcome.state)
+    return outcome
+
+
+def _trained(
+    root: Path, config: RunConfig, device: str, loggers: list[Logger], report: Report, stopped: Callable[[], bool]
+) -> Outcome:
     writer = RunWriter(root, config)
     name = str(config.path)
     try:
         with one_thread():
-            Trainer(config, writer, _teacher(root, config), device).until_done(report, stopped)
+            trained = partial(trained_model, root, config)
+            Trainer(config, writer, device, trained, loggers).until_done(report, stopped)
     except Interrupted:
         return Outcome(name, "interrupted")
     except MechdistillError as error:
@@ -73,42 +98,35 @@ def train_one(root: Path, config: RunConfig, device: str, report: Report, stoppe
     return Outcome(name, "failed", message)
 
 
-def _teacher(root: Path, config: RunConfig) -> teachers.Teacher | None:
-    if config.teacher is None:
-        return None
-    trained = Run(root / config.teacher_path).model() if config.teacher_path else None
-    return teachers.build(config.teacher, Sandbox(config.sandbox), trained)
-
-
 def train_all(
-    root: Path, configs: list[RunConfig], jobs: int, device: str, report: Report, stopped: Callable[[], bool]
+    root: Path, configs: list[RunConfig], settings: Settings, report: Report, stopped: Callable[[], bool]
 ) -> list[Outcome]:
-    """Train runs whose teachers are finished or among them, at most `jobs` at a time; one failing stops no other."""
-    if jobs == 1:
-        return _one_by_one(root, configs, device, report, stopped)
-    return _in_processes(root, configs, jobs, device, report, stopped)
+    """Train runs whose teachers are finished or among them, some at a time; one failing stops no other."""
+    engine = _one_by_one if settings.jobs == 1 else _in_processes
+    return engine(root, configs, settings, report, stopped)
 
 
 def _one_by_one(
-    root: Path, configs: list[RunConfig], device: str, report: Report, stopped: Callable[[], bool]
+    root: Path, configs: list[RunConfig], settings: Settings, report: Report, stopped: Callable[[], bool]
 ) -> list[Outcome]:
     outcomes: dict[str, Outcome] = {}
     for config in configs:
         if stopped():
             outcome = Outcome(str(config.path), "waiting")
         else:
-            outcome = _blocked(config, outcomes) or train_one(root, config, device, report, stopped)
+            outcome = _blocked(config, outcomes) or train_one(root, config, settings, report, stopped)
         outcomes[outcome.run] = outcome
         report(outcome)
     return list(outcomes.values())
 
 
 def _blocked(config: RunConfig, outcomes: dict[str, Outcome]) -> Outcome | None:
-    """The outcome of a run whose teacher has not finished, or None where it can start."""
-    teacher = outcomes.get(str(config.teacher_path))
-    if teacher is None or teacher.state == "finished":
-        return None
-    return Outcome(str(config.path), "waiting", f"its teacher {teacher.run} is {teacher.state}")
+    """The outcome of a run that needs one which has ended unfinished, or None where nothing is in its way."""
+    for path in config.needs:
+        needed = outcomes.get(str(path))
+        if needed is not None and needed.state != "finished":
+            return Outcome(str(config.path), "waiting", f"it needs {needed.run}, which is {needed.state}")
+    return None
 
 
 _messages: Any = None  # in a worker: where its progress goes
@@ -142,17 +160,12 @@ def _no_sigint() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(root: Path, config: RunConfig, device: str) -> Outcome:
-    return train_one(root, config, device, _messages.put, _stop.is_set)
+def _work(root: Path, config: RunConfig, settings: Settings) -> Outcome:
+    return train_one(root, config, settings, _messages.put, _stop.is_set)
 
 
 def _in_processes(
-    root: Path,
-    configs: list[RunConfig],
-    jobs: int,
-    device: str,
-    report: Report,
-    stopped: Callable[[], bool],
+    root: Path, configs: list[RunConfig], settings: Settings, report: Report, stopped: Callable[[], bool]
 ) -> list[Outcome]:
     context = multiprocessing.get_context("spawn")  # forking a process that has run torch is not safe
     messages, stop = context.Queue(), context.Event()
@@ -164,7 +177,7 @@ def _in_processes(
         report(outcome)
 
     with ProcessPoolExecutor(
-        min(jobs, len(configs)), mp_context=context, initializer=_start_worker, initargs=(messages, stop)
+        min(settings.jobs, len(configs)), mp_context=context, initializer=_start_worker, initargs=(messages, stop)
     ) as pool:
         try:
             while waiting or running:
@@ -179,10 +192,10 @@ def _in_processes(
                     elif blocked:
                         waiting.remove(config)
                         ended(blocked)
-                    elif str(config.teacher_path) not in pending and len(running) < jobs:
+                    elif not pending & {str(path) for path in config.needs} and len(running) < settings.jobs:
                         waiting.remove(config)
                         with _no_sigint():
-                            future = pool.submit(_work, root, config, device)
+                            future = pool.submit(_work, root, config, settings)
                         running[future] = config
                 done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
                 for message in _drain(messages):

@@ -1,13 +1,15 @@
 """Training an experiment: check, lock, skip what is finished, train the rest, say how it ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
-from mechdistill.training._engine import Outcome, Report, train_all
+from mechdistill.training._engine import Outcome, Report, Settings, train_all
+from mechdistill.training._loggers import logger
+from mechdistill.training._references import check_references
 
 
 def _ignore(_: Any) -> None:
@@ -20,6 +22,7 @@ def train(
     *,
     jobs: int = 1,
     device: str = "cpu",
+    loggers: Sequence[str] = (),
     report: Report = _ignore,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
@@ -29,7 +32,9 @@ def train(
     `MechdistillError` before anything is written if `out` is somebody else's directory, if any other key differs
     from the experiment that is there, or if another process is writing it.
     """
-    out = Path(out)
+    out, settings = Path(out), Settings(jobs, device, tuple(loggers))
+    for name in loggers:
+        logger(name)  # raises before anything is written
     plan(config, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -39,7 +44,7 @@ def train(
         remove_leftovers(out)
         merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
         write_text(out / EXPERIMENT, to_yaml(merged))
-        trained = {o.run: o for o in train_all(out, todo, jobs, device, report, stopped)} if todo else {}
+        trained = {o.run: o for o in train_all(out, todo, settings, report, stopped)} if todo else {}
     names = (str(run.path) for run in expand(config))
     return [trained.get(name, Outcome(name, "finished")) for name in names]
 
@@ -57,11 +62,12 @@ def plan(config: ExperimentConfig, out: Path) -> Plan:
     writers = [RunWriter(out, run) for run in expand(config)]
     for writer in writers:
         writer.check()
+        check_references(writer.config)
     return Plan(merged, [writer.config for writer in writers if writer.status["state"] != "finished"])
 
 
 def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
-    """The experiment that `out` will hold: `config`, plus arms, teachers and seeds that are there already."""
+    """The experiment that `out` will hold: `config`, plus arms, teachers, seeds and rates that are there already."""
     if not out.exists():
         return config
     if not (out / EXPERIMENT).exists():
@@ -83,6 +89,7 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
             "arms": {**stored.config.arms, **config.arms},
             "teachers": {**stored.config.teachers, **config.teachers},
             "seeds": tuple(dict.fromkeys((*stored.config.seeds, *config.seeds))),
+            "lr_scales": tuple(dict.fromkeys((*stored.config.lr_scales, *config.lr_scales))),
         }
     )
 
@@ -93,8 +100,8 @@ def _ours(name: str) -> bool:
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
-    """Keys whose values differ, but for seeds and for arms and teachers that only one side has."""
-    if path == ("seeds",):
+    """Keys whose values differ, but for seeds and rates, and for arms and teachers that only one side has."""
+    if path in (("seeds",), ("lr_scales",)):
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.evals import inline_metrics
 from mechdistill.model import Model, build
-from mechdistill.objective import mixture
 from mechdistill.positions import EvaluationSet, predict
-from mechdistill.runs import RunWriter, numerics
+from mechdistill.runs import RunWriter, Weights, numerics
 from mechdistill.sandbox import Sandbox, TrainingData
-from mechdistill.teachers import Teacher
+from mechdistill.training._distillation import Distillation
+from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
 
@@ -41,8 +41,16 @@ class Interrupted(Exception):  # noqa: N818  (no error: somebody asked)
 class Trainer:
     """One run in memory. `until_done()` trains it to its end, storing as it goes."""
 
-    def __init__(self, config: RunConfig, writer: RunWriter, teacher: Teacher | None, device: str = "cpu"):
-        self.config, self.writer, self.teacher, self.device = config, writer, teacher, device
+    def __init__(
+        self,
+        config: RunConfig,
+        writer: RunWriter,
+        device: str,
+        trained: Callable[[str, float], Model] | None = None,
+        loggers: Sequence[Logger] = (),
+    ):
+        """`trained` opens the models of checkpoint teachers: name and fraction of their training to model."""
+        self.config, self.writer, self.device, self.loggers = config, writer, device, loggers
         self.sandbox = Sandbox(config.sandbox)
         self.data = TrainingData(self.sandbox, config.data_seed, config.training.unique_sequences)
         self.evaluation = EvaluationSet.held_out(self.sandbox, config.training.eval_sequences)
@@ -55,9 +63,10 @@ class Trainer:
         self.optimiser = optimiser(self.model, config.training)
         self.step = 0
         self.seconds = 0.0  # spent on this run, earlier sessions included
-        self._sums = torch.zeros(3, device=device)  # total, cross-entropy and KL since the last evaluation
-        self._steps_in_sums = 0
-        self._conditions = {**numerics(device), "teacher": teacher.id if teacher else "none"}
+        self.distillation = Distillation(config, self.sandbox, self.data, device, trained)
+        # of what is logged since the last evaluation; the last entry counts the steps
+        self._sums = torch.zeros(len(self.distillation.logged) + 1, device=device)
+        self._conditions = {**numerics(device), **self.distillation.conditions}
 
     def until_done(self, report: Callable[[Progress], None], stopped: Callable[[], bool]) -> None:
         """Train to the end of the budget, or to `until`; resumes where an earlier call was cut off.
@@ -75,6 +84,7 @@ class Trainer:
                 self._store_resume()
                 self._status("interrupted")
                 raise Interrupted
+            self._store_branch()
             self._train_step()
             now = time.monotonic()
             self.seconds = now - started
@@ -109,59 +119,68 @@ class Trainer:
     def _restore(self) -> None:
         state = self.writer.begin(self._conditions)
         if state is not None:
-            unpack(state.tensors, self.model, self.optimiser)
-            self.step = int(state.metadata["step"])
+            self._continue(state)
             self.seconds = float(state.metadata["seconds"])
-            self._sums = state.tensors["sums"].to(self.device)
-            self._steps_in_sums = self.step % self.config.training.evaluate_every
-        else:
-            self.writer.checkpoint(0, self.model.state_dict())
-            self.writer.log(0, 0, inline_metrics(predict(self.model, self.evaluation)))
+            return
+        if self.config.branch is not None:
+            self._continue(self.writer.branch_off(self._conditions))
+            self._sums.zero_()
+        self.writer.checkpoint(self.step, self.model.state_dict())
+        targets = self.distillation.describe_targets(self.step, self.model)
+        if targets is not None:
+            self.writer.write_targets(targets)
+        self._log(self._held_out())
+
+    def _continue(self, state: Weights) -> None:
+        unpack(state.tensors, self.model, self.optimiser)
+        self.distillation.restore(state.tensors)
+        self.step = int(state.metadata["step"])
+        self._sums = state.tensors["sums"].to(self.device)
 
     def _train_step(self) -> None:
-        training, objective = self.config.training, self.config.objective
+        training = self.config.training
         batch = self.data.batch(self.step * training.batch, training.batch)
-        tokens, next_tokens = batch.tokens, batch.next_tokens
-        targets = None
-        if self.teacher is not None:
-            targets = self.teacher.log_probs(tokens, self.sandbox.labels(tokens, batch.triggers)).to(self.device)
-        losses = mixture(
-            self.model(tokens.to(self.device)),
-            next_tokens.to(self.device),
-            targets,
-            alpha=objective.alpha,
-            temperature=objective.temperature,
-        )
-        losses.total.backward()
+        logits = self.model(batch.tokens.to(self.device))
+        total, logged = self.distillation.loss(logits, batch, self.step, self.model)
+        total.backward()
         if training.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.grad_clip)
-        rate = learning_rate(training, self.step, self.config.steps)
+        rate = self._rate(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad()
-        with torch.no_grad():
-            kl = losses.total.new_zeros(()) if losses.kl is None else losses.kl
-            self._sums += torch.stack((losses.total, losses.cross_entropy, kl))
-        self._steps_in_sums += 1
+        self._sums += torch.cat((logged, logged.new_ones(1)))
         self.step += 1
+
+    def _rate(self, step: int) -> float:
+        branched = self.config.branch.start if self.config.branch else None
+        return learning_rate(self.config.training, step, self.config.steps, branched)
 
     def _evaluate(self) -> bool:
         """Log training and held-out metrics; true if they reach `until`."""
         self._refuse_non_finite()
-        means = (self._sums / self._steps_in_sums).tolist()
-        rows: list[dict[str, Any]] = [{"metric": "train-loss", "value": means[0]}]
-        rows.append({"metric": "train-cross-entropy", "value": means[1]})
-        if self.teacher is not None:
-            rows.append({"metric": "train-kl", "value": means[2]})
-        rows.append({"metric": "lr", "value": learning_rate(self.config.training, self.step - 1, self.config.steps)})
-        held_out = inline_metrics(predict(self.model, self.evaluation))
-        self.writer.log(self.step, self.step * self._tokens_per_step, rows + held_out)
+        means = (self._sums[:-1] / self._sums[-1]).tolist()
+        rows: list[dict[str, Any]] = [
+            {"metric": name, "value": value} for name, value in zip(self.distillation.logged, means, strict=True)
+        ]
+        rows.append({"metric": "lr", "value": self._rate(self.step - 1)})
+        held_out = self._held_out()
+        self._log(rows + held_out)
         self._sums.zero_()
-        self._steps_in_sums = 0
         return bool(self.config.until) and all(
-            _held_out(held_out, metric) >= value for metric, value in (self.config.until or {}).items()
+            _copying(held_out, metric) >= value for metric, value in (self.config.until or {}).items()
         )
+
+    def _log(self, rows: list[dict[str, Any]]) -> None:
+        tokens = self.step * self._tokens_per_step
+        self.writer.log(self.step, tokens, rows)
+        for logger in self.loggers:
+            logger.log(self.step, tokens, rows)
+
+    def _held_out(self) -> list[dict[str, Any]]:
+        positions = predict(self.model, self.evaluation)
+        return inline_metrics(positions) + self.distillation.metrics(positions, self.step, self.model)
 
     def _checkpoint_due(self) -> bool:
         power_of_two = self.step & (self.step - 1) == 0
@@ -172,9 +191,15 @@ class Trainer:
         self.writer.checkpoint(self.step, self.model.state_dict())
 
     def _store_resume(self) -> None:
-        tensors = {**pack(self.model, self.optimiser), "sums": self._sums} if self.step else None
-        if tensors is not None:
-            self.writer.save_resume(tensors, self.step, self.seconds, self._conditions)
+        if self.step:
+            self.writer.save_resume(self._state(), self.step, self.seconds, self._conditions)
+
+    def _store_branch(self) -> None:
+        if self.step in self.config.branch_points:
+            self.writer.save_branch(self._state(), self.step, self.seconds, self._conditions)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
 
     def _status(self, state: str) -> None:
         self.writer.set_status(state, step=self.step, tokens=self.step * self._tokens_per_step, seconds=self.seconds)
@@ -191,7 +216,7 @@ class Trainer:
             )
 
 
-def _held_out(rows: list[dict[str, Any]], metric: str) -> float:
+def _copying(rows: list[dict[str, Any]], metric: str) -> float:
     """A copy metric at occurrence >= 2; -inf where the world has nothing to copy."""
     return next((r["value"] for r in rows if r["metric"] == metric and r.get("occurrence") == 2), -math.inf)
 

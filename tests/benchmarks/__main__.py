@@ -5,16 +5,18 @@ import statistics
 
 import torch
 
-from tests.benchmarks import pairs
+from tests.benchmarks import pairs, query
 
-# name: the pair, its goal (a ratio), and whether more is better
+# name: the pair, its goal (a ratio, or seconds), and whether more is better
 PAIRS = {
     "train loop / plain PyTorch step": (pairs.loop_against_plain, 0.85, True),
     "train loop / boot_native bridge step": (pairs.loop_against_bridge, 1.5, True),
+    "distilled step / step + teacher forward": (pairs.distilled_against_parts, 1.15, False),
     "sampler / per-token choice loop": (pairs.sampler_against_loop, 150.0, True),
     "cached sampler / uncached": (pairs.cached_against_uncached, 5.0, True),
     "--help / import torch": (pairs.help_against_torch, 4.0, True),
     "peak memory growth, train / plain loop": (pairs.memory_against_plain, 1.3, False),
+    "sql over 500 runs - DuckDB on one file, s": (query.seconds_beyond_one_file, 1.0, False),
 }
 
 

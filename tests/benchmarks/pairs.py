@@ -20,9 +20,9 @@ from tests.benchmarks.reference import PlainTransformer, bare_steps, choice_loop
 SETTINGS: list[str] = []  # KEY=VALUE, to measure another model than the default
 
 
-def default_run(steps: int) -> RunConfig:
-    """The default preset's spt run, cut to so many steps."""
-    experiment: ExperimentConfig = load_experiment(settings=["arms={spt: {alpha: 0.0}}", *SETTINGS])
+def default_run(steps: int, arms: str = "{spt: {alpha: 0.0}}") -> RunConfig:
+    """The last run of the default preset with such arms, cut to so many steps."""
+    experiment: ExperimentConfig = load_experiment(settings=[f"arms={arms}", *SETTINGS])
     run = expand(experiment)[-1]
     tokens = steps * run.training.batch * run.sandbox.seq_len
     return run.model_copy(update={"training": run.training.model_copy(update={"tokens": tokens})})
@@ -37,7 +37,7 @@ def seconds(work: Callable[[], object]) -> float:
 def train_seconds(run: RunConfig) -> float:
     """The whole loop: data, step, inline evaluations, logging, checkpoints, resume states."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(run, RunWriter(Path(folder), run), None)
+        trainer = Trainer(run, RunWriter(Path(folder), run), "cpu")
         return seconds(lambda: trainer.until_done(lambda _: None, lambda: False))
 
 
@@ -64,6 +64,28 @@ def loop_against_bridge(rounds: int, steps: int) -> list[float]:
         bare = seconds(lambda: bare_steps(bridge, run.training, sequences, steps))
         ratios.append(bare / train_seconds(run))
     return ratios
+
+
+def distilled_against_parts(rounds: int, steps: int) -> list[float]:
+    """Time of a step distilled from a checkpoint of the student's size, over a student's step plus the forward pass."""
+    spt, dpt = default_run(steps), default_run(steps, "{dpt: {alpha: 0.9, teacher: half-formed}}")
+    teacher = build(dpt.model, d_vocab=dpt.sandbox.vocab, n_ctx=dpt.sandbox.seq_len, init_seed=1).requires_grad_(False)
+    tokens = Sandbox(dpt.sandbox).sequences(0, 0, dpt.training.batch)[:, :-1]
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            alone = Trainer(spt, RunWriter(Path(folder), spt), "cpu")
+            distilled = Trainer(dpt, RunWriter(Path(folder), dpt), "cpu", lambda name, fraction: teacher)
+            student = seconds(lambda alone=alone: repeat(alone._train_step, steps))
+            forward = seconds(lambda: repeat(lambda: teacher(tokens), steps))
+            both = seconds(lambda distilled=distilled: repeat(distilled._train_step, steps))
+            ratios.append(both / (student + forward))
+    return ratios
+
+
+def repeat(work: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        work()
 
 
 def sampler_against_loop(rounds: int, steps: int) -> list[float]:

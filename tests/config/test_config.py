@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechdistill.config import (
+    RunConfig,
     expand,
     experiment,
     load_experiment,
@@ -24,7 +25,7 @@ BAD = {
     "arms.dpt-90.alpha=true": "arms.dpt-90.alpha=True: must be a number",
     "arms.dpt-90.teacher=nobody": "arms.dpt-90.teacher=nobody: must name an entry of teachers (defined: half-formed)",
     "arms.dpt-90.teacher=null": "arms.dpt-90.alpha=0.9: needs a teacher",
-    "arms.spt.temperature=2.0": "arms.spt.alpha=0: a teacher or temperature would have no effect",
+    "arms.spt.temperature=2.0": "arms.spt.alpha=0: temperature would have no effect",
     "arms.teachers={}": "'teachers' is a reserved name",
     "arms.spt.training={lrx: 3}": "arms.spt.training.lrx: unknown key; did you mean 'lr'?",
     "arms.spt.training={lr: -1}": "arms.spt.training.lr=-1: must be greater than 0",
@@ -43,7 +44,7 @@ BAD = {
     "training.batch=0": "training.batch=0: must be greater than or equal to 1",
     "model.n_heads=7": "model.n_heads=7: must divide d_model=128",
     "model.d_mlp=12": "model.d_mlp=12: has no effect with attn_only: true",
-    "seeds=[0, 0]": "seeds=[0, 0]: must not repeat a seed",
+    "seeds=[0, 0]": "seeds=[0, 0]: must not repeat a value",
     "seeds=[-1]": "must be greater than or equal to 0",
     "seeds=[]": "seeds=[]",
     "version=2": "version=2: must be 1",
@@ -148,16 +149,214 @@ def test_twins_differ_in_the_treatment_only_and_teachers_are_nobodys_twin() -> N
     ]
     by_name = {str(run.path): run for run in runs}
     spt, dpt = by_name["spt/seed-0"], by_name["dpt/seed-0"]
-    same = spt.model_dump(exclude={"arm", "objective", "teacher"})
-    assert same == dpt.model_dump(exclude={"arm", "objective", "teacher"})
-    assert str(dpt.teacher_path) == "teachers/young/seed-0"
-    assert spt.teacher_path is None
+    same = spt.model_dump(exclude={"arm", "objective", "teachers"})
+    assert same == dpt.model_dump(exclude={"arm", "objective", "teachers"})
+    assert [str(path) for path in dpt.needs] == ["teachers/young/seed-0"]
+    assert spt.needs == ()
     seeds = {(run.init_seed, run.data_seed) for run in runs}
     assert len(seeds) == 4, "two students and two teachers, all different"
     for run in runs:
         if run.is_teacher:
             assert min(run.init_seed, run.data_seed) >= 2**31, "no student can have a teacher's seed"
             assert run.objective.alpha == 0
+
+
+ORACLE = {"oracle": {"kind": "oracle"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"x": {"alpha": {"kind": "ramp"}, "teacher": "young"}}}, "arms.x.alpha.kind='ramp': must be one of"),
+        ({"arms": {"x": {"alpha": {"start": 1}, "teacher": "young"}}}, "arms.x.alpha.kind: missing"),
+        (
+            {"arms": {"x": {"alpha": {"kind": "linear", "start": 2, "end": 0}, "teacher": "young"}}},
+            "arms.x.alpha.start=2: must be less than or equal to 1",
+        ),
+        (
+            {"arms": {"x": {"alpha": {"kind": "stages", "stages": [[0.5, 0.1]]}, "teacher": "young"}}},
+            "arms.x.alpha.stages: must start at 0 and ascend",
+        ),
+        ({"arms": {"x": {"alpha": {"kind": "optimal"}}}}, "arms.x.alpha=optimal: needs a teacher"),
+        ({"arms": {"alpha": {"teacher": "young"}}}, "arms.alpha.alpha=0: teacher would have no effect"),
+        ({"arms": {"x": {"divergence": "jsd"}}}, "arms.x.alpha=0: divergence would have no effect"),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "divergence": {"kind": "jsd", "beta": 0}}}},
+            "arms.x.divergence.beta=0: must be greater than 0",
+        ),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "divergence": {"kind": "forward-kl", "beta": 0.5}}}},
+            "arms.x.divergence.beta: unknown key",
+        ),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "routing": {"signal": "teacher-entropy"}}}},
+            "arms.x.routing.quantile: give exactly one of quantile (a fraction) and nats (a threshold)",
+        ),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "routing": {"signal": "random", "nats": 1}}}},
+            "arms.x.routing.signal=random: has neither nats nor tails",
+        ),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "routing": {"signal": "oracle-class", "keep": True}}}},
+            "arms.x.routing.keep='True': must be '1-alpha' or 1",
+        ),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "soften": "both"}}},
+            "arms.x.soften=both: has no effect at temperature 1",
+        ),
+        ({"arms": {"x": {"label_smoothing": {"match": "spt"}}}}, "arms.x.label_smoothing.match=spt: must name an arm"),
+        (
+            {
+                "teachers": {"self": {"kind": "ema"}},
+                "arms": {"dpt": {"teacher": "self"}, "x": {"label_smoothing": {"match": "dpt"}}},
+            },
+            "arms.x.label_smoothing.match=dpt: must name an arm whose teacher stays the same, and self does not",
+        ),
+        (
+            {"arms": {"dpt": {"alpha": {"kind": "optimal"}}, "x": {"label_smoothing": {"match": "dpt"}}}},
+            "arms.x.label_smoothing.match=dpt: must name an arm whose targets are known beforehand",
+        ),
+        (
+            {
+                "teachers": ORACLE,
+                "arms": {
+                    "far": {"alpha": 0.5, "teacher": "oracle", "sandbox": {"vocab": 16}},
+                    "x": {"label_smoothing": {"match": "far"}},
+                },
+            },
+            "arms.x.label_smoothing.match=far: must name an arm in the same sandbox",
+        ),
+        ({"arms": {"x": {"model": {"n_layers": 0}}}}, "arms.x.model.n_layers=0: must be greater than or equal to 1"),
+        ({"arms": {"x": {"sandbox": {"vocab": 2}}}}, "arms.x.sandbox.vocab=2: must be greater than or equal to 4"),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "sandbox": {"seed": 7}}}},
+            "arms.x.teacher=young: young is trained in another world than the arm's; set teachers.young.sandbox",
+        ),
+        (
+            {"arms": {"x": {"alpha": 1, "teacher": "young", "label_smoothing": 0.1}}},
+            "arms.x.label_smoothing: has no effect at alpha=1",
+        ),
+        (
+            {"arms": {"x": {"alpha": 1, "teacher": "young", "ce_weights": {"first": 2}}}},
+            "arms.x.ce_weights: has no effect at alpha=1",
+        ),
+        (
+            {"arms": {"x": {"ce_weights": {"ordinary": 0, "first": 0, "copyable": 0}}}},
+            "arms.x.ce_weights: are all 0",
+        ),
+        (
+            {"sandbox": {"triggers": {"count": 0}}, "arms": {"x": {"ce_weights": {"copyable": 0.1}}}},
+            "arms.x.ce_weights: has no effect in a world without triggers",
+        ),
+        (
+            {
+                "sandbox": {"triggers": {"count": 0}},
+                "teachers": {**ORACLE, "s": {"kind": "splice", "copyable": "oracle", "elsewhere": "young"}},
+                "arms": {"x": {"alpha": 0.5, "teacher": "s"}},
+            },
+            "arms.x.teacher=s: has no effect in a world without triggers",
+        ),
+        (
+            {"sandbox": {"triggers": {"count": 0}}, "teachers": {"young": {"until": {"copy-accuracy": 0.5}}}},
+            "teachers.young.until: copy-accuracy needs triggers",
+        ),
+        (
+            {
+                "teachers": {**ORACLE, "d": {"kind": "sampled", "of": "oracle", "n": 1}},
+                "arms": {"x": {"alpha": 0.5, "teacher": "d", "temperature": 2}},
+            },
+            "arms.x.temperature=2.0: would soften the draws, not the law that they come from",
+        ),
+        (
+            {
+                "training": {"unique_sequences": 4},
+                "teachers": {"c": {"kind": "count", "tokens": 65}},
+                "arms": {"x": {"alpha": 0.5, "teacher": "c"}},
+            },
+            "arms.x.teacher=c: teachers.c.tokens=65 are more than the student's own 64",
+        ),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "divergence": {"kind": "normalised-jsd", "floor": 0.1}}}},
+            "arms.x.divergence.floor=0.1: has no effect at beta=0.5",
+        ),
+        ({"arms": {"x": {"alpha": 0.5, "teacher": "young", "temperature": 1e-3}}}, "arms.x.temperature=0.001: must be"),
+        ({"teachers": {"young": {"seed": -1}}}, "teachers.young.seed=-1: must be"),
+        (
+            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "sandbox": {"vocab": 16}}}},
+            "arms.x.teacher=young: young knows 12 tokens and 16 positions, the arm has 16 and 16",
+        ),
+        (
+            {
+                "teachers": {
+                    "a": {"kind": "ensemble", "of": ["b", "young"]},
+                    "b": {"kind": "sampled", "of": "a", "n": 1},
+                }
+            },
+            "teachers.a: is made of itself (a -> b -> a)",
+        ),
+        ({"teachers": {"a": {"kind": "sampled", "of": "b", "n": 1}}}, "teachers.a: is made of b, which is no entry"),
+        ({"teachers": {"a": {"kind": "sampled", "of": "young", "n": 0}}}, "teachers.a.n=0: must be greater"),
+        (
+            {"teachers": {**ORACLE, "a": {"kind": "progressive", "of": "oracle"}}},
+            "teachers.a.of=oracle: must be a chec",
+        ),
+        (
+            {"teachers": {"a": {"kind": "checkpoint", "run": "x", "until": {"copy-accuracy": 1.0}}}},
+            "teachers.a.until: ",
+        ),
+        ({"teachers": {"a": {"kind": "checkpoint", "step": 3}}}, "teachers.a.step=3: needs `run`"),
+        (
+            {"teachers": {"a": {"kind": "tilted", "of": "young", "horizon": 2}}},
+            "teachers.a.horizon=2: is exact for an oracle or a bigram only",
+        ),
+        (
+            {"teachers": {"a": {"kind": "tilted", "horizon": 3}}, "arms": {"x": {"alpha": 0.5, "teacher": "a"}}},
+            "arms.x.teacher=a: teachers.a.horizon=3 is exact only where the chain is plain",
+        ),
+    ],
+)
+def test_bad_teachers_and_objectives_are_one_line_that_starts_with_the_key(changes: dict, message: str) -> None:
+    with pytest.raises(MechdistillError) as error:
+        micro(**changes)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_every_teacher_and_objective_survives_the_resolved_file() -> None:
+    config = micro(
+        teachers={
+            **ORACLE,
+            "blind": {"kind": "bigram"},
+            "flat": {"kind": "uniform"},
+            "noisy": {"kind": "noisy", "of": "young", "below": 0.5},
+            "counted": {"kind": "count", "tokens": 1e3, "data": "fresh"},
+            "growing": {"kind": "progressive", "of": "young", "stages": [[0, 0.5], [0.5, 1]]},
+            "mean": {"kind": "ensemble", "of": ["oracle", "blind"]},
+            "tuned": {"kind": "tilted", "beta": 0.5},
+            "self": {"kind": "ema"},
+            "spliced": {"kind": "splice", "copyable": "young", "elsewhere": "mean"},
+            "soft": {"kind": "temperature", "of": "young", "temperature": 2},
+            "top": {"kind": "top-k", "of": "young", "k": 1, "tail": "bucket"},
+            "drawn": {"kind": "sampled", "of": "spliced", "n": 4},
+            "wrong": {"kind": "permuted"},
+            "fixed": {"kind": "checkpoint", "seed": 3},
+        },
+        arms={
+            "a": {"alpha": {"kind": "optimal"}, "teacher": "drawn", "divergence": "jsd"},
+            "b": {"alpha": 1, "teacher": "fixed", "routing": {"signal": "oracle-class", "keep": 1}},
+            "c": {"label_smoothing": {"match": "dpt"}, "ce_weights": {"copyable": 0.1}, "model": {"n_layers": 1}},
+        },
+        seeds=[0, 1],
+    )
+    assert experiment(parse_yaml(to_yaml(config), "again")) == config
+    runs = {str(run.path): run for run in expand(config)}
+    assert list(runs["a/seed-0"].teachers) == ["young", "oracle", "blind", "mean", "spliced", "drawn"], "parts first"
+    assert runs["c/seed-0"].model.n_layers == 1
+    assert runs["c/seed-0"].matched == config.arms["dpt"]
+    assert [str(path) for path in runs["c/seed-1"].needs] == ["teachers/young/seed-1"], "to know what it has to match"
+    assert [str(path) for path in runs["b/seed-1"].needs] == ["teachers/fixed/seed-3"], "one for all students"
+    for run in runs.values():
+        assert RunConfig.model_validate(parse_yaml(to_yaml(run), "again")) == run
 
 
 def test_a_teacher_that_no_arm_uses_is_not_trained() -> None:

@@ -2,123 +2,215 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
-from mechdistill.objective import cross_entropy, forward_kl, mixture, soften
-
-
-def laws(seed: int, *shape: int, scale: float = 3.0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(*shape, generator=generator, dtype=torch.float64) * scale).log_softmax(-1)
+from mechdistill.config import ArmConfig
+from mechdistill.errors import MechdistillError
+from mechdistill.objective import Asked, Objective, forward_kl, matched_smoothing, optimal_alpha
+from mechdistill.teachers import Bigram, Moment, Oracle
+from tests.helpers import world
 
 
-@given(st.integers(0, 10_000), st.floats(0.01, 30))
-def test_kl_is_torchs_kl_and_zero_only_for_itself(seed: int, scale: float) -> None:
-    teacher, student = laws(seed, 2, 3, 7, scale=scale), laws(seed + 1, 2, 3, 7, scale=scale)
-    expected = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
-    torch.testing.assert_close(forward_kl(teacher, student), expected)
-    assert (forward_kl(teacher, student) >= -1e-12).all(), "negative beyond rounding"
-    torch.testing.assert_close(forward_kl(teacher, teacher), torch.zeros(2, 3, dtype=torch.float64))
+def objective(**arm) -> Objective:
+    return Objective(ArmConfig.model_validate({"alpha": 0.9, "teacher": "t", **arm}))
 
 
-def test_soft_cross_entropy_minus_kl_is_the_teachers_entropy() -> None:
-    teacher, student = laws(0, 2, 3, 7), laws(1, 2, 3, 7)
-    soft_ce = -(teacher.exp() * student).sum(-1)
+def asked(sandbox=None, *, step: int = 0, steps: int = 10, teacher=Bigram, seed: int = 0) -> Asked:
+    sandbox = sandbox or world()
+    data = sandbox.batch(0, 0, 8)
+    labels = sandbox.labels(data.tokens, data.triggers)
+    law = teacher(sandbox).log_probs(data.tokens, labels) if teacher else None
+    student = torch.randn(8, 16, 12, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
+    return Asked(labels, law, law, student, Moment(step, steps, 0), torch.full((12,), 7.0))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"),
+    [
+        (0.9, [0.9] * 4),
+        ({"kind": "linear", "start": 0.8, "end": 0.0}, [0.8, 0.6, 0.4, 0.2]),
+        ({"kind": "cosine", "start": 1.0, "end": 0.0}, [0.5 * (1 + math.cos(math.pi * x / 4)) for x in range(4)]),
+        ({"kind": "stages", "stages": [[0, 0.9], [0.5, 0.1]]}, [0.9, 0.9, 0.1, 0.1]),
+    ],
+)
+def test_alpha_along_the_run(alpha, expected) -> None:
+    found = [objective(alpha=alpha).alpha(asked(step=step, steps=4)) for step in range(4)]
+    for values, value in zip(found, expected, strict=True):
+        torch.testing.assert_close(values, torch.full((8, 16), value))
+
+
+def test_alpha_and_ce_weights_by_occurrence_never_pool_first_and_later() -> None:
+    at = asked()
+    occurrence = at.labels.occurrence
+    assert {0, 1, 2} <= set(occurrence.unique().tolist())
+    by = {"kind": "by-occurrence", "ordinary": 0.9, "first": 0.5, "copyable": 0.0}
+    expected = torch.where(occurrence == 0, 0.9, torch.where(occurrence == 1, 0.5, 0.0))
+    torch.testing.assert_close(objective(alpha=by).alpha(at), expected)
+    weights = objective(alpha=0.0, teacher=None, ce_weights={"copyable": 0.1, "first": 2}).weights(at)
+    torch.testing.assert_close(weights.hard, torch.where(occurrence == 0, 1.0, torch.where(occurrence == 1, 2.0, 0.1)))
+    assert (weights.soft == 0).all()
+
+
+def test_spt_downweight_scales_the_gradient_of_copyable_positions_alone() -> None:
+    sandbox = world()
+    data = sandbox.batch(0, 0, 8)
+
+    def gradient(arm: Objective) -> torch.Tensor:
+        logits = torch.zeros(8, 16, 12, requires_grad=True)
+        at = asked(sandbox, teacher=None)._replace(student=logits.log_softmax(-1))
+        arm.loss(at, data.next_tokens).total.backward()
+        return logits.grad
+
+    plain = gradient(objective(alpha=0.0, teacher=None))
+    less = gradient(objective(alpha=0.0, teacher=None, ce_weights={"copyable": 0.1}))
+    scale = torch.where(sandbox.labels(data.tokens).copyable, 0.1, 1.0)[..., None]
+    torch.testing.assert_close(less, plain * scale)
+
+
+def test_optimal_alpha_minimises_the_squared_error_of_a_table() -> None:
+    """Against a search: E‖(1-a)·p̂_n + a·t - p‖² = (1-a)²·v/n + a²·b with n labels drawn from p."""
+    generator = torch.Generator().manual_seed(3)
+    law = (2 * torch.randn(1, 5, 6, generator=generator)).log_softmax(-1)
+    target = (law + 0.3 * torch.randn(1, 5, 6, generator=generator)).log_softmax(-1)
+    for visits in (1.0, 10.0, 300.0):
+        found = optimal_alpha(law, target, torch.full((1, 5), visits))[0]
+        for i in range(5):
+            p, t = law[0, i].exp().double(), target[0, i].exp().double()
+            v, b = float(1 - (p**2).sum()), float(((t - p) ** 2).sum())
+            best = minimize_scalar(
+                lambda a, v=v, b=b, n=visits: (1 - a) ** 2 * v / n + a**2 * b, bounds=(0, 1), method="bounded"
+            )
+            assert found[i].item() == pytest.approx(best.x, abs=1e-4)
+
+
+def test_optimal_alpha_at_its_ends() -> None:
+    law = torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]).log()
+    target = torch.tensor([[[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]]]).log()
+    ten = torch.full((1, 3), 10.0)
+    assert optimal_alpha(law, target, ten)[0].tolist() == [1.0, 0.0, 1.0]  # exact; certain label, false teacher; both
+    assert (optimal_alpha(law, target, 0 * ten) == 1).all()  # nothing seen: only the teacher knows anything
+    at = asked()
+    arm = objective(alpha={"kind": "optimal"})
     torch.testing.assert_close(
-        soft_ce - forward_kl(teacher, student), torch.distributions.Categorical(logits=teacher).entropy()
+        arm.alpha(at), optimal_alpha(at.labels.law, at.teacher, torch.full(at.labels.row.shape, 7.0))
+    )
+    assert (arm.alpha(at)[at.labels.copyable] == 0).all(), "a bigram teacher is wrong where the label is certain"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9])
+def test_the_target_is_where_the_expected_loss_is_smallest(alpha: float, smoothing: float) -> None:
+    """The expected gradient, labels drawn from the oracle's law, vanishes at the target and nowhere else."""
+    at = asked(world(triggers={"noise": 0.2}), teacher=Bigram if alpha else None)
+    arm = objective(alpha=alpha, teacher="t" if alpha else None, label_smoothing=smoothing)
+    target = arm.target(at, occurrence_is_visible=True)
+    logits = target.clamp(min=-60).requires_grad_()
+    q = logits.log_softmax(-1)
+    labels = (1 - smoothing) * at.labels.law.exp() + smoothing / 12
+    loss = -(1 - alpha) * (labels * q).sum(-1)
+    if alpha:
+        loss = loss + alpha * forward_kl(at.teacher, q)
+    loss.sum().backward()
+    assert logits.grad.abs().max() < 1e-5
+
+
+def test_the_target_of_standard_training_is_the_oracle_to_the_bit_and_a_perfect_teacher_changes_nothing() -> None:
+    at = asked(teacher=None)
+    spt = objective(alpha=0.0, teacher=None)
+    assert torch.equal(spt.target(at, occurrence_is_visible=True), at.labels.law)
+    at = asked(teacher=Oracle)
+    target = objective().target(at, occurrence_is_visible=True)
+    torch.testing.assert_close(target.exp(), at.labels.law.exp())
+    routed = objective(routing={"signal": "random", "quantile": 1.0})
+    at = asked()
+    assert torch.equal(routed.target(at, occurrence_is_visible=True), at.labels.law), (
+        "routed positions learn from labels alone"
     )
 
 
-def test_gradients_have_their_closed_form() -> None:
-    logits = (laws(2, 2, 3, 7) * 1.0).requires_grad_()
-    teacher = laws(3, 2, 3, 7)
-    forward_kl(teacher, logits.log_softmax(-1)).sum().backward()
-    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - teacher.exp())
-    torch.autograd.gradcheck(lambda x: forward_kl(teacher, x.log_softmax(-1)), (laws(4, 2, 3, 7).requires_grad_(),))
+def test_no_target_is_claimed_where_the_mixture_is_not_the_minimum() -> None:
+    at = asked()
+    for arm in (
+        objective(divergence="jsd"),
+        objective(divergence="total-variation"),
+        objective(temperature=2.0, soften="both"),
+    ):
+        assert arm.target(at, occurrence_is_visible=True) is None
 
 
-def test_tokens_that_the_teacher_excludes_add_neither_value_nor_gradient() -> None:
-    teacher = torch.full((1, 1, 4), -math.inf, dtype=torch.float64)
-    teacher[..., 2] = 0.0
-    log_probs = laws(5, 1, 1, 4).requires_grad_()
-    value = forward_kl(teacher, log_probs)
-    assert value.item() == pytest.approx(-log_probs[..., 2].item())
-    value.sum().backward()
-    assert log_probs.grad.tolist() == [[[0.0, 0.0, -1.0, 0.0]]]
-    masked = torch.tensor([[[0.0, -math.inf, 1.0, 2.0]]], dtype=torch.float64, requires_grad=True)
-    both = torch.tensor([[[0.2, 0.0, 0.3, 0.5]]], dtype=torch.float64).log()
-    forward_kl(both, masked.log_softmax(-1)).sum().backward()
-    assert masked.grad.isfinite().all()
-    assert masked.grad[0, 0, 1] == 0
+def test_the_floor_of_random_routing_mixes_the_weights_that_a_position_can_expect() -> None:
+    at = asked()
+    for keep, kept in (("1-alpha", 0.1), (1, 1.0)):
+        arm = objective(routing={"signal": "random", "quantile": 0.25, "keep": keep})
+        hard, soft = 0.75 * 0.1 + 0.25 * kept, 0.75 * 0.9
+        expected = (hard * at.labels.law.exp() + soft * at.teacher.exp()) / (hard + soft)
+        torch.testing.assert_close(arm.target(at, occurrence_is_visible=True).exp(), expected)
 
 
-def test_uniform_guessing_scores_chance() -> None:
-    uniform = torch.zeros(1, 3, 8).log_softmax(-1)
-    one_hot = torch.full((1, 3, 8), -math.inf)
-    one_hot[..., 0] = 0.0
-    torch.testing.assert_close(forward_kl(one_hot, uniform), torch.full((1, 3), math.log(8)))
-    torch.testing.assert_close(cross_entropy(uniform, torch.tensor([[1, 2, 3]])), torch.full((1, 3), math.log(8)))
+def test_no_target_is_claimed_where_weights_depend_on_what_the_context_does_not_show() -> None:
+    at = asked()
+    for routing in (
+        {"signal": "teacher-entropy", "quantile": 0.15},  # of the whole sequence
+        {"signal": "student-entropy", "nats": 0.5},
+        {"signal": "student-teacher-kl", "quantile": 0.5},
+    ):
+        assert objective(routing=routing).target(at, occurrence_is_visible=True) is None
+    by_occurrence = (
+        objective(alpha={"kind": "by-occurrence", "ordinary": 0.9, "first": 0.9, "copyable": 0.0}),
+        objective(ce_weights={"copyable": 0.1}),
+        objective(routing={"signal": "oracle-class"}),
+    )
+    for arm in by_occurrence:
+        assert arm.target(at, occurrence_is_visible=False) is None
+        assert arm.target(at, occurrence_is_visible=True) is not None
+    assert objective().target(at, occurrence_is_visible=False) is not None
 
 
-def test_alpha_zero_is_plain_cross_entropy_to_the_bit() -> None:
-    logits, labels = laws(6, 2, 3, 7).float().requires_grad_(), torch.randint(0, 7, (2, 3))
-    losses = mixture(logits, labels, None, alpha=0.0)
-    losses.total.backward()
-    ours, logits.grad = logits.grad.clone(), None
-    F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
-    torch.testing.assert_close(ours, logits.grad, rtol=1e-6, atol=1e-9)
-    assert losses.kl is None
-    assert torch.equal(losses.total, losses.cross_entropy)
+def test_signals_and_alpha_read_the_law_and_not_the_draws() -> None:
+    at = asked(teacher=Oracle)
+    draws = torch.where(torch.arange(12) == at.labels.law.argmax(-1, keepdim=True), 0.0, -math.inf)
+    drawn = at._replace(teacher=draws)
+    arm = objective(routing={"signal": "teacher-entropy", "quantile": 0.3}, alpha={"kind": "optimal"})
+    for ours, theirs in zip(arm.weights(drawn), arm.weights(at), strict=True):
+        assert torch.equal(ours, theirs)
 
 
-@given(st.floats(0.01, 1), st.floats(0.2, 5))
-def test_the_mixture_is_what_its_docstring_says(alpha: float, temperature: float) -> None:
-    logits, labels, teacher = laws(7, 2, 3, 7), torch.arange(6).view(2, 3), laws(8, 2, 3, 7)
-    losses = mixture(logits, labels, teacher, alpha=alpha, temperature=temperature)
-    softened = (teacher.exp() ** (1 / temperature)) / (teacher.exp() ** (1 / temperature)).sum(-1, keepdim=True)
-    kl = (softened * (softened.log() - logits.log_softmax(-1))).sum(-1).mean()
-    ce = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-    torch.testing.assert_close(losses.total, ((1 - alpha) * ce + alpha * kl).float(), rtol=1e-4, atol=1e-5)
+def test_a_floor_under_the_divergence_changes_no_routing() -> None:
+    at = asked(teacher=Oracle)
+    arm = objective(
+        divergence={"kind": "reverse-kl", "floor": 0.02}, routing={"signal": "teacher-entropy", "nats": 0.05}
+    )
+    weights, law = arm.weights(at), at.labels.law
+    assert weights.routed.any()
+    p = 0.98 * law.exp() + 0.02 / 12
+    q = at.student.exp()
+    soft = weights.soft * (q * (q / p).log()).sum(-1)
+    hard = weights.hard * -at.student[..., 0]
+    next_tokens = torch.zeros(8, 16, dtype=torch.long)
+    torch.testing.assert_close(arm.loss(at, next_tokens).total, (hard + soft).mean())
 
 
-def test_temperature_one_is_no_operation_and_keeps_impossible_tokens() -> None:
-    teacher = torch.tensor([[[0.5, 0.5, 0.0]]]).log()
-    assert soften(teacher, 1.0) is teacher
-    assert soften(teacher, 2.0).exp().tolist() == [[[0.5, 0.5, 0.0]]]
+def test_matched_smoothing_is_as_far_from_the_truth_as_asked() -> None:
+    law = asked().labels.law
+    for distance in (1e-5, 0.01, 0.3, 1.0):
+        s = matched_smoothing(law, distance)
+        target = torch.logaddexp(law + math.log1p(-s) if s < 1 else law, torch.full_like(law, math.log(s / 12 + 1e-38)))
+        assert forward_kl(law, target).mean().item() == pytest.approx(distance, abs=1e-5)
+    for distance in (0.0, -1e-9, 50.0, math.nan, math.inf):
+        with pytest.raises(MechdistillError, match="must be between 1e-6 and"):
+            matched_smoothing(law, distance)
 
 
-def test_repeating_or_permuting_the_batch_changes_no_gradient() -> None:
-    logits, labels, teacher = laws(9, 2, 3, 7), torch.randint(0, 7, (2, 3)), laws(10, 2, 3, 7)
-
-    def gradient(order: list[int]) -> torch.Tensor:
-        x = logits.float().clone().requires_grad_()
-        mixture(x[order], labels[order], teacher[order], alpha=0.7).total.backward()
-        return x.grad
-
-    torch.testing.assert_close(gradient([0, 1]), gradient([0, 1, 0, 1]))
-    torch.testing.assert_close(gradient([0, 1]), gradient([1, 0]))
-
-
-def test_half_precision_inputs_give_the_gradients_of_float64() -> None:
-    logits, labels, teacher = laws(11, 4, 8, 50), torch.randint(0, 50, (4, 8)), laws(12, 4, 8, 50)
-    gradients = []
-    for dtype in (torch.bfloat16, torch.float64):
-        x = logits.bfloat16().to(dtype).requires_grad_()
-        log_probs = (x.float() if dtype == torch.bfloat16 else x).log_softmax(-1)
-        reference = (
-            0.1 * cross_entropy(log_probs, labels).mean() + 0.9 * forward_kl(teacher.to(log_probs), log_probs).mean()
-        )
-        loss = mixture(x, labels, teacher.float(), alpha=0.9).total if dtype == torch.bfloat16 else reference
-        loss.backward()
-        gradients.append(x.grad.double())
-    assert ((gradients[0] - gradients[1]).norm() / gradients[1].norm()).item() < 5e-3
-
-
-def test_a_teacher_where_alpha_is_zero_is_refused_and_the_other_way_round() -> None:
-    logits, labels = laws(0, 1, 2, 5), torch.zeros(1, 2, dtype=torch.long)
-    with pytest.raises(ValueError, match="alpha"):
-        mixture(logits, labels, None, alpha=0.5)
-    with pytest.raises(ValueError, match="alpha"):
-        mixture(logits, labels, laws(1, 1, 2, 5), alpha=0.0)
+def test_reverse_kl_against_a_teacher_that_excludes_tokens_is_refused_unless_floored() -> None:
+    at = asked(teacher=Oracle)
+    next_tokens = torch.zeros(8, 16, dtype=torch.long)
+    with pytest.raises(MechdistillError, match=r"divergence=reverse-kl: infinite.*set divergence.floor"):
+        objective(divergence="reverse-kl").loss(at, next_tokens)
+    with pytest.raises(MechdistillError, match=r"set divergence\.floor"):
+        objective(divergence={"kind": "normalised-jsd", "beta": 1.0}).loss(at, next_tokens)
+    for kind in ({"kind": "reverse-kl"}, {"kind": "normalised-jsd", "beta": 1.0}):
+        loss = objective(alpha=1.0, divergence={**kind, "floor": 1e-3}).loss(at, next_tokens)
+        p = 0.999 * at.teacher.exp() + 0.001 / 12
+        q = at.student.exp()
+        torch.testing.assert_close(loss.total, (q * (q / p).log()).sum(-1).mean())
+    assert objective(divergence={"kind": "jsd"}).loss(at, next_tokens).total.isfinite()

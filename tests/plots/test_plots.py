@@ -7,8 +7,16 @@ import pandas as pd
 import pytest
 
 from mechdistill import analysis
-from mechdistill.plots import ablation_figure, arm_colours, induction_scores_figure, row_curves_figure, to_html
+from mechdistill.plots import (
+    ablation_figure,
+    arm_colours,
+    comparison_figure,
+    induction_scores_figure,
+    row_curves_figure,
+    to_html,
+)
 from mechdistill.runs import Experiment
+from mechdistill.stats import compare
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -51,6 +59,29 @@ def test_one_checkpoint_needs_no_slider(trained: Experiment) -> None:
     figure = induction_scores_figure(analysis.induction_scores(trained))
     assert not figure.frames
     assert not figure.layout.sliders
+
+
+def test_the_forest_plot_has_every_difference_and_its_interval() -> None:
+    values = pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "metric": metric, "value": shift * seed**2 + len(metric)}
+            for arm, shift in (("spt", 1.0), ("a", 1.5), ("b", -2.0))
+            for seed in range(4 if arm != "b" else 2)
+            for metric in ("kl", "copy-excess")
+        ]
+    )
+    table = compare(values, "spt")
+    figure = comparison_figure(table)
+    assert len(figure.data) == len(table) == 4
+    found = {(trace.name, round(trace.x[0], 9)) for trace in figure.data}
+    assert found == {(row["arm"], round(row["difference"], 9)) for row in table.to_dict("records")}
+    for trace in figure.data:
+        row = table[(table["arm"] == trace.name)].iloc[0]
+        open_circle = trace.name == "b"  # two pairs: no interval
+        assert (trace.marker.symbol == "circle-open") == open_circle
+        if not open_circle:
+            assert trace.x[0] + trace.error_x.array[0] == pytest.approx(row["high"])
+            assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(row["low"])
 
 
 def test_arms_keep_their_colours() -> None:

@@ -136,7 +136,7 @@ def test_metrics_are_one_long_table(trained: Experiment) -> None:
     metrics = trained.run("dpt/seed-0").metrics()
     assert list(metrics.columns[:7]) == ["run", "arm", "seed", "step", "tokens", "metric", "value"]
     assert set(metrics["step"]) == {0, 5, 10, 15, 20, 24}
-    assert {"train-kl", "train-cross-entropy", "loss", "kl", "copy-accuracy"} <= set(metrics["metric"])
+    assert {"train-forward-kl", "train-cross-entropy", "loss", "kl", "copy-accuracy"} <= set(metrics["metric"])
     assert (metrics["tokens"] == metrics["step"] * 4 * 16).all()
 
 

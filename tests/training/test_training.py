@@ -197,7 +197,7 @@ def test_a_teacher_that_misses_its_until_fails_loudly_and_stops_no_other(tmp_pat
     assert outcomes["teachers/young/seed-0"].state == "failed"
     assert "did not reach copy-accuracy 1" in str(outcomes["teachers/young/seed-0"].message)
     assert outcomes["dpt/seed-0"].state == "waiting"
-    assert "its teacher teachers/young/seed-0 is failed" in str(outcomes["dpt/seed-0"].message)
+    assert "it needs teachers/young/seed-0, which is failed" in str(outcomes["dpt/seed-0"].message)
     assert outcomes["spt/seed-0"].state == "finished"
     assert not (tmp_path / "x/dpt/seed-0").exists(), "no silent change of arm"
 
@@ -329,7 +329,7 @@ def test_the_bigram_table_trained_to_convergence_is_the_closed_form(tmp_path: Pa
         arms={"dpt": {"alpha": alpha, "teacher": "oracle"}},
     )
     from mechdistill.model import build
-    from mechdistill.objective import mixture
+    from mechdistill.objective import Weights, mixture
     from mechdistill.sandbox import Sandbox
 
     sandbox = Sandbox(config.sandbox)
@@ -337,11 +337,13 @@ def test_the_bigram_table_trained_to_convergence_is_the_closed_form(tmp_path: Pa
     tokens, labels = sequences[:, :-1], sequences[:, 1:]
     law = sandbox.law(tokens)
     model = build(config.model, d_vocab=sandbox.vocab, n_ctx=16, init_seed=0).double()
+    ones = torch.ones(tokens.shape, dtype=torch.float64)
+    weights = Weights((1 - alpha) * ones, alpha * ones, ones == 0)
     steps = torch.optim.LBFGS(model.parameters(), max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         steps.zero_grad()
-        loss = mixture(model(tokens), labels, law, alpha=alpha).total
+        loss = mixture(model(tokens).log_softmax(-1), labels, law, weights).total
         loss.backward()
         return loss
 

@@ -1,0 +1,132 @@
+"""Comparing arms over seeds: what each run came to, and `stats.compare` on it, twin by twin.
+
+`compare(experiment)` is `mechdistill compare DIR`.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mechdistill import stats
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import Experiment, Run
+
+OUTCOMES = {
+    "loss": ("loss", None),
+    "kl": ("kl", 0),
+    "copy-excess": ("copy-excess", 2),
+    "copy-accuracy": ("copy-accuracy", 2),
+    "first-occurrence-excess": ("copy-excess", 1),
+}
+"""What is compared at the last evaluation: metric and occurrence (2 stands for >= 2), all buckets together."""
+
+FORMATION = "formation-tokens"
+"""min(tokens until the copy circuit forms, horizon); the horizon is the smallest budget among the arms compared."""
+
+PRIMARIES = ("copy-excess", FORMATION, "kl")
+"""Over these and the arms p is adjusted (Holm)."""
+
+
+def compare(
+    first: Experiment, second: Experiment | None = None, *, baseline: str | None = None, formed: float | None = None
+) -> pd.DataFrame:
+    """Every arm against the baseline, seed by seed: the `compare` table (see `stats.compare`).
+
+    Values are those of finished runs at their last evaluation, on held-out sequences (`OUTCOMES`, nats but for the
+    accuracy), and `formation-tokens`: predictions trained on until copy accuracy at occurrence >= 2 stays at or above
+    `formed` for three evaluations. `formed` is half-way between the no-matching baseline and 1 unless given; a run
+    that has not formed by the horizon counts as the horizon. Branches of a trunk have no formation of their own.
+
+    The baseline is the arm `spt`, or the first that does not distil. With a second experiment each arm is compared
+    with the arm of the same name in the first one. Arms in another sandbox than their baseline are left out with a
+    warning. Raises MechdistillError where nothing can be compared.
+    """
+    if second is not None:
+        return _between(first, second, formed)
+    runs = _finished(first)
+    baseline = baseline or _usual_baseline(first)
+    there = sorted({run.config.arm for run in runs})
+    if baseline not in there:
+        known = ", ".join(there) or "none"
+        raise MechdistillError(
+            f"--baseline {baseline}: no finished run of that arm in {first.path}; there are: {known}"
+        )
+    world = next(run.config.sandbox for run in runs if run.config.arm == baseline)
+    same = [run for run in runs if run.config.sandbox == world]
+    _left_out({run.config.arm for run in runs if run not in same}, f"in another sandbox than {baseline}")
+    if len({run.config.arm for run in same}) < 2:
+        raise MechdistillError(f"{first.path}: only {baseline} has finished runs in its sandbox; train another arm")
+    return _compare(outcomes([(run.config.arm, run) for run in same], formed), baseline)
+
+
+def outcomes(runs: Sequence[tuple[str, Run]], formed: float | None = None) -> pd.DataFrame:
+    """What runs, given with their arms' names, came to: columns arm, seed, metric, value, as described in `compare`."""
+    named = [run.metrics().assign(arm=arm, run=f"{arm}/{run.config.seed}") for arm, run in runs]
+    metrics = pd.concat(named, ignore_index=True).astype({"arm": "string"})
+    metrics = metrics[metrics["bucket"].isna()]
+    last = metrics[metrics["step"] == metrics.groupby("run")["step"].transform("max")]
+    tables = [
+        _pick(last, metric, occurrence).assign(metric=name)[["arm", "seed", "metric", "value"]]
+        for name, (metric, occurrence) in OUTCOMES.items()
+    ]
+    whole = {f"{arm}/{run.config.seed}" for arm, run in runs if run.config.branch is None}
+    curves = _pick(metrics[metrics["run"].isin(whole)], "copy-accuracy", 2)
+    if len(curves):
+        baseline = float(_pick(metrics, "no-matching-accuracy", 2)["value"].mean())
+        threshold = (1 + baseline) / 2 if formed is None else formed
+        # tokens instead of steps: arms may differ in batch size
+        formation = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
+        horizon = int(curves.groupby("run")["tokens"].max().min())
+        tables.append(stats.restricted_steps(formation, horizon).assign(metric=FORMATION))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _pick(metrics: pd.DataFrame, metric: str, occurrence: int | None) -> pd.DataFrame:
+    rows = metrics[metrics["metric"] == metric]
+    return rows[rows["occurrence"].isna()] if occurrence is None else rows[rows["occurrence"] == occurrence]
+
+
+def _compare(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    measured = set(values["metric"])
+    return stats.compare(values, baseline, [metric for metric in PRIMARIES if metric in measured])
+
+
+def _between(first: Experiment, second: Experiment, formed: float | None) -> pd.DataFrame:
+    """Arms of the second experiment against those of the same name in the first."""
+    ours, theirs = _finished(first), _finished(second)
+    shared = [arm for arm in {run.config.arm: 0 for run in theirs} if arm in {run.config.arm for run in ours}]
+    tables: list[pd.DataFrame] = []
+    for arm in shared:
+        pair = [
+            (f"{e.path}:{arm}", run)
+            for e, runs in ((first, ours), (second, theirs))
+            for run in runs
+            if run.config.arm == arm
+        ]
+        if len({run.config.sandbox.model_dump_json() for _, run in pair}) > 1:
+            _left_out({arm}, "in different sandboxes")
+        else:
+            tables.append(_compare(outcomes(pair, formed), pair[0][0]))
+    if not tables:
+        raise MechdistillError(f"{first.path} and {second.path}: no arm with finished runs in both, in one sandbox")
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(p_holm=stats.holm(table["p"].where(table["metric"].isin(PRIMARIES))))
+
+
+def _finished(experiment: Experiment) -> list[Run]:
+    students = [run for run in experiment.runs if not run.config.is_teacher]
+    done = [run for run in students if run.status["state"] == "finished"]
+    if len(done) < len(students):
+        warnings.warn(f"{experiment.path}: {len(students) - len(done)} runs are not finished, left out", stacklevel=4)
+    return done
+
+
+def _left_out(arms: set[str], why: str) -> None:
+    if arms:
+        warnings.warn(f"left out: {', '.join(sorted(arms))} ({why})", stacklevel=4)
+
+
+def _usual_baseline(experiment: Experiment) -> str:
+    arms = experiment.config.arms
+    return "spt" if "spt" in arms else next((name for name, arm in arms.items() if not arm.distils), next(iter(arms)))

@@ -1,0 +1,114 @@
+"""How good a teacher is, what an objective asks for, and which positions routing picks: on an evaluation set."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechdistill.evals._row_curves import row_curves
+from mechdistill.objective import Weights
+from mechdistill.positions import EvaluationSet, Positions, masked_mean
+from mechdistill.sandbox import N_BUCKETS
+from mechdistill.tables import frame
+
+
+def teacher_metrics(teacher: Positions) -> list[dict[str, Any]]:
+    """Rows of the `metrics` table that say how good a teacher's targets are, taken as they are.
+
+    `teacher-kl` (KL(oracle ‖ teacher), nats) and `teacher-squared-error` (Σ(t-p)², in [0, 2]) where there is no
+    trigger, overall and by row-entropy bucket: 0 for the oracle, about ln(vocab) - H for one that guesses.
+    `teacher-missing-mass`: the oracle's mean probability of tokens that the teacher excludes, in [0, 1]; where it is
+    not 0 the KL is infinite and left out. `teacher-copy-accuracy` and `teacher-copy-mass` (its probability of the
+    token that comes next) at occurrence >= 2 of triggers, in [0, 1]; chance 1/vocab for both.
+    """
+    data = teacher.data
+    excluded = (teacher.log_probs == -torch.inf) & (data.labels.law > -torch.inf)
+    missing = torch.where(excluded, data.labels.law.exp(), 0.0).sum(dim=-1)
+    mass = (-teacher.loss).exp()
+    rows: list[dict[str, Any]] = [{"metric": "teacher-missing-mass", "value": float(missing.mean())}]
+    for metric, values in (("teacher-kl", teacher.kl), ("teacher-squared-error", teacher.squared_error)):
+        rows.append({"metric": metric, "value": masked_mean(values, data.ordinary), "occurrence": 0})
+        rows += _by_bucket(metric, values, data)
+    rows += [
+        {"metric": "teacher-copy-accuracy", "value": masked_mean(teacher.correct, data.copyable), "occurrence": 2},
+        {"metric": "teacher-copy-mass", "value": masked_mean(mass, data.copyable), "occurrence": 2},
+    ]
+    return _finite(rows)
+
+
+def objective_metrics(
+    student: Positions, weights: Weights, floor: Float[Tensor, "batch pos"] | None
+) -> list[dict[str, Any]]:
+    """Rows of the `metrics` table that split a student's KL to the oracle, nats, by what is to blame for it.
+
+    `floor`: KL(oracle ‖ the law at which this step's expected loss is smallest given the context); 0 for standard
+    training. `learner`: the rest of KL(oracle ‖ student), which is what the student has not learned, or, negative,
+    still knows better than its objective; only it is about circuits. Both where there is no trigger, overall and by
+    bucket, and at occurrences 1 and >= 2 (given as 2) of triggers; left out where the floor is not known (see
+    `Objective.target`). `distillation-weight`: mean weight of the distillation term, in [0, 1].
+    """
+    data = student.data
+    rows: list[dict[str, Any]] = [{"metric": "distillation-weight", "value": float(weights.soft.mean())}]
+    if floor is None:
+        return rows
+    for metric, values in (("floor", floor), ("learner", student.kl - floor)):
+        for occurrence, mask in ((0, data.ordinary), (1, data.first), (2, data.copyable)):
+            rows.append({"metric": metric, "value": masked_mean(values, mask), "occurrence": occurrence})
+        rows += _by_bucket(metric, values, data)
+    return _finite(rows)
+
+
+def routing_metrics(data: EvaluationSet, routed: Bool[Tensor, "batch pos"]) -> list[dict[str, Any]]:
+    """Rows of the `metrics` table on which positions lost their distillation term, all in [0, 1].
+
+    `routed-fraction` of all positions; `routing-precision`: the share of routed positions that are copyable, chance
+    (a random choice) being the share of copyable positions; `routing-recall`: the share of copyable positions that
+    are routed, chance being the routed fraction. Source: arXiv 2509.01649 routes to spare the copyable positions.
+    """
+    both = (routed & data.copyable).sum()
+    return _finite(
+        [
+            {"metric": "routed-fraction", "value": float(routed.float().mean())},
+            {"metric": "routing-precision", "value": float(both / routed.sum())},
+            {"metric": "routing-recall", "value": float(both / data.copyable.sum())},
+        ]
+    )
+
+
+def describe_targets(
+    data: EvaluationSet, teacher: Positions | None, floor: Float[Tensor, "batch pos"] | None
+) -> pd.DataFrame:
+    """What a run is taught: `row_curves` of its teacher's targets, with the objective's `floor` beside them.
+
+    `floor` (nats) as in `objective_metrics`, for each ordinary row and for occurrences 1, 2 and >= 3 of triggers.
+    Metrics that are infinite, since the teacher excludes what can happen, are left out.
+    """
+    table = frame("row-curves", []) if teacher is None else row_curves(teacher)
+    if floor is None:
+        return table
+    rows: list[dict[str, Any]] = []
+    for row in data.tokens[data.ordinary].unique().tolist():
+        about = {"row": row, "row_entropy": float(data.sandbox.row_entropy[row]), "occurrence": 0}
+        mask = data.ordinary & (data.tokens == row)
+        bucket = int(data.sandbox.bucket[row]) if data.sandbox.bucket[row] >= 0 else None
+        rows.append({"metric": "floor", "value": masked_mean(floor, mask), "bucket": bucket, **about})
+    occurrence = data.labels.occurrence
+    for number, mask in ((1, occurrence == 1), (2, occurrence == 2), (3, occurrence >= 3)):
+        rows.append({"metric": "floor", "value": masked_mean(floor, mask), "occurrence": number})
+    floors = frame("row-curves", _finite(rows))
+    return floors if table.empty else pd.concat([table, floors], ignore_index=True)
+
+
+def _by_bucket(metric: str, values: Float[Tensor, "batch pos"], data: EvaluationSet) -> Iterator[dict[str, Any]]:
+    for bucket in range(N_BUCKETS):
+        mean = masked_mean(values, data.labels.bucket == bucket)
+        yield {"metric": metric, "value": mean, "bucket": bucket, "occurrence": 0}
+
+
+def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without rows over no position at all (nan), and without infinite KLs."""
+    return [row for row in rows if math.isfinite(row["value"])]

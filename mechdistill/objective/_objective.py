@@ -1,0 +1,218 @@
+"""An arm's objective: its weights at every position, its loss, and the law at which that loss is smallest."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechdistill.config import (
+    AlphaByOccurrence,
+    ArmConfig,
+    ForwardKL,
+    MatchedSmoothing,
+    OccurrenceWeights,
+    RampAlpha,
+    StagedAlpha,
+)
+from mechdistill.errors import MechdistillError
+from mechdistill.objective._divergences import DIVERGENCES, forward_kl
+from mechdistill.objective._mixture import Losses, Weights, mixture
+from mechdistill.objective._routing import Seen, route, taken
+from mechdistill.sandbox import Labels
+from mechdistill.teachers import Moment, mixed, soften
+
+
+class Asked(NamedTuple):
+    """Positions, and what is known of them, at a moment of training."""
+
+    labels: Labels
+    teacher: Float[Tensor, "batch pos vocab"] | None  # its targets, log-probabilities
+    expected: Float[Tensor, "batch pos vocab"] | None  # the law that they are drawn from; themselves where none is
+    student: Float[Tensor, "batch pos vocab"]  # log-probabilities
+    moment: Moment
+    visits: Float[Tensor, " vocab"]  # how often each token was expected to have been seen so far
+
+
+class Objective:
+    """What an arm minimises, position by position."""
+
+    def __init__(self, config: ArmConfig, smoothing: float | None = None):
+        """`smoothing` is the label smoothing where the arm says only what it has to match."""
+        if smoothing is None:
+            assert not isinstance(config.label_smoothing, MatchedSmoothing)
+            smoothing = config.label_smoothing
+        self.config = config
+        self.smoothing = smoothing
+        self._floor: float | None = getattr(config.divergence, "floor", None)
+        settings = config.divergence.model_dump(exclude={"kind", "floor"})
+        self._divergence: Callable[[Tensor, Tensor], Tensor] = partial(DIVERGENCES[config.divergence.kind], **settings)
+        self._needs_support = config.divergence.kind == "reverse-kl" or settings.get("beta") == 1
+
+    def loss(self, asked: Asked, next_tokens: Int[Tensor, "batch pos"]) -> Losses:
+        """Its value on a batch; see `mixture`."""
+        return mixture(
+            asked.student,
+            next_tokens,
+            self._floored(asked.teacher),
+            self.weights(asked),
+            divergence=self._divergence,
+            temperature=self.config.temperature,
+            soften_both=self.config.soften == "both",
+            smoothing=self.smoothing,
+        )
+
+    @torch.no_grad()
+    def weights(self, asked: Asked) -> Weights:
+        """Weights of the two terms: (1 - alpha)·ce_weight and alpha, but for routed positions.
+
+        Signals and alpha read the law that targets are drawn from, never the draws: where those agree by chance would
+        otherwise be chosen, and the targets no longer be unbiased.
+        """
+        alpha = self.alpha(asked)
+        plain = Weights((1 - alpha) * self._ce_weights(asked), alpha, torch.zeros_like(alpha, dtype=torch.bool))
+        routing = self.config.routing
+        if routing is None or asked.expected is None:
+            return plain
+        draws = torch.rand(alpha.shape, generator=asked.moment.generator("routing")).to(alpha.device)
+        copyable = asked.labels.copyable.to(alpha.device)
+        routed = route(routing, Seen(asked.expected, asked.student, copyable, draws))
+        elsewhere = self._routed_weights(asked, plain)
+        return Weights(
+            torch.where(routed, elsewhere.hard, plain.hard), torch.where(routed, elsewhere.soft, plain.soft), routed
+        )
+
+    def _routed_weights(self, asked: Asked, plain: Weights) -> Weights:
+        """What routed positions get instead of `plain`."""
+        assert self.config.routing is not None
+        hard = self._ce_weights(asked) if self.config.routing.keep == 1 else plain.hard
+        return Weights(hard, torch.zeros_like(hard), torch.ones_like(plain.routed))
+
+    def _ce_weights(self, asked: Asked) -> Float[Tensor, "batch pos"]:
+        return self._by_occurrence(self.config.ce_weights, asked)
+
+    @torch.no_grad()
+    def alpha(self, asked: Asked) -> Float[Tensor, "batch pos"]:
+        """The weight of distillation at each position, before routing."""
+        alpha, done = self.config.alpha, asked.moment.fraction
+        ones = asked.student.new_ones(asked.student.shape[:-1])
+        if isinstance(alpha, float | int):
+            return alpha * ones
+        if isinstance(alpha, RampAlpha):
+            along = done if alpha.kind == "linear" else 0.5 * (1 - math.cos(math.pi * done))
+            return (alpha.start + (alpha.end - alpha.start) * along) * ones
+        if isinstance(alpha, StagedAlpha):
+            return [value for start, value in alpha.stages if start <= done][-1] * ones
+        if isinstance(alpha, AlphaByOccurrence):
+            return self._by_occurrence(alpha, asked)
+        assert asked.expected is not None
+        law = asked.labels.law.to(ones.device)
+        target = soften(asked.expected, self.config.temperature)
+        return optimal_alpha(law, target, asked.visits.to(ones.device)[asked.labels.row.to(ones.device)])
+
+    @torch.no_grad()
+    def target(self, asked: Asked, *, occurrence_is_visible: bool) -> Float[Tensor, "batch pos vocab"] | None:
+        """The law at which the expected loss is smallest: (w·labels' law + a·teacher) / (w + a), log-probabilities.
+
+        The labels' law is the oracle's, smoothed where labels are; w and a are what a student can expect who sees the
+        context alone. nan where both are 0. None where that is not known: with other divergences than forward KL or
+        a softened student; where routing depends on the rest of the sequence or on the student (a quantile, unless
+        it is of random positions; student signals); and where weights go by occurrences that the context does not
+        show (`occurrence_is_visible`: false where every sequence draws its own triggers).
+        """
+        if not isinstance(self.config.divergence, ForwardKL) or self.config.soften == "both":
+            return None
+        if self._goes_by_occurrence and not occurrence_is_visible:
+            return None
+        weights = self._expected_weights(asked)
+        if weights is None:
+            return None
+        law = asked.labels.law.to(asked.student.device)
+        target = mixed(law, _uniform_like(law), torch.as_tensor(self.smoothing, device=law.device))
+        if asked.expected is None:
+            return torch.where(weights.hard[..., None] > 0, target, torch.nan)
+        share = weights.soft / (weights.hard + weights.soft)
+        return mixed(target, soften(asked.expected, self.config.temperature), share[..., None])
+
+    @property
+    def _goes_by_occurrence(self) -> bool:
+        config = self.config
+        by_class = config.routing is not None and config.routing.signal == "oracle-class"
+        return by_class or isinstance(config.alpha, AlphaByOccurrence) or config.ce_weights != OccurrenceWeights()
+
+    def _expected_weights(self, asked: Asked) -> Weights | None:
+        """Weights given the context, averaged over what it does not determine; None where that is not known."""
+        routing = self.config.routing
+        if routing is None or (routing.quantile is None and not routing.asks_the_student):
+            return self.weights(asked)
+        if routing.signal != "random":
+            return None
+        plain = Weights((1 - (alpha := self.alpha(asked))) * self._ce_weights(asked), alpha, alpha < 0)
+        routed = self._routed_weights(asked, plain)
+        n = alpha.shape[1] if routing.scope == "sequence" else alpha.numel()
+        share = taken(routing, n) / n
+        hard = (1 - share) * plain.hard + share * routed.hard
+        return Weights(hard, (1 - share) * plain.soft, plain.routed)
+
+    def _by_occurrence(self, values: OccurrenceWeights | AlphaByOccurrence, asked: Asked) -> Float[Tensor, "batch pos"]:
+        ones = asked.student.new_ones(asked.student.shape[:-1])
+        if values.ordinary == values.first == values.copyable:
+            return values.ordinary * ones  # most arms: nothing to look up
+        occurrence = asked.labels.occurrence.to(ones.device)
+        later = torch.where(occurrence == 1, values.first * ones, values.copyable * ones)
+        return torch.where(occurrence == 0, values.ordinary * ones, later)
+
+    def _floored(self, teacher: Float[Tensor, "batch pos vocab"] | None) -> Float[Tensor, "batch pos vocab"] | None:
+        if teacher is None or not self._needs_support:
+            return teacher
+        if self._floor is not None:
+            return mixed(teacher, _uniform_like(teacher), torch.as_tensor(self._floor, device=teacher.device))
+        if bool((teacher == -torch.inf).any()):
+            raise MechdistillError(
+                f"divergence={self.config.divergence.kind}: infinite, since the teacher excludes tokens; "
+                "set divergence.floor (like 1e-4) or take another divergence"
+            )
+        return teacher
+
+
+def optimal_alpha(
+    law: Float[Tensor, "batch pos vocab"], target: Float[Tensor, "batch pos vocab"], visits: Float[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos"]:
+    """alpha* = v / (v + n·b), v = 1 - Σp² of the oracle's law, b = ‖t - p‖² of the teacher, n the visits; in [0, 1].
+
+    1 where the teacher is exact or nothing was seen yet, 0 where the label is certain and the teacher is not. It
+    minimises the squared error (1-alpha)²·v/n + alpha²·b of a table. Source: after Menon et al. 2021.
+    """
+    p, t = law.exp(), target.exp()
+    variance = (1 - p.square().sum(dim=-1)).clamp(min=0)
+    bias = visits * (t - p).square().sum(dim=-1)
+    return torch.where(bias == 0, 1.0, variance / (variance + bias))
+
+
+def matched_smoothing(law: Float[Tensor, "batch pos vocab"], distance: float) -> float:
+    """The label smoothing s whose targets have the mean KL(law ‖ (1 - s)·law + s/vocab) = `distance`, nats.
+
+    That KL grows with s from 0 to ln(vocab) - H(law), the chance level. Raises `MechdistillError` for a distance out
+    of reach, or so small that its placebo would be standard training.
+    """
+    from scipy.optimize import root_scalar  # here, since a training worker seldom needs it
+
+    exact = law.double()
+
+    def excess(smoothing: float) -> float:
+        target = mixed(exact, _uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype))
+        return float(forward_kl(exact, target).mean()) - distance
+
+    if not 1e-6 <= distance <= excess(0.999) + distance:
+        raise MechdistillError(
+            f"label_smoothing: the targets to match are {distance:.3g} nats from the truth; must be between 1e-6 and "
+            f"{excess(0.999) + distance:.3g}, what smoothing can reach; match another arm"
+        )
+    return float(root_scalar(excess, bracket=(0.0, 0.999), xtol=1e-9).root)
+
+
+def _uniform_like(law: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos vocab"]:
+    return torch.full_like(law, -math.log(law.shape[-1]))

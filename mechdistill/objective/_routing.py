@@ -1,0 +1,97 @@
+"""Routing: choosing, by a signal, the positions that lose the distillation term. Ties are broken at random.
+
+To add a signal, write a function of `Seen` and register it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechdistill.config import RoutingConfig
+from mechdistill.objective._divergences import entropy, forward_kl
+
+
+class Seen(NamedTuple):
+    """What a signal can be made of."""
+
+    teacher: Float[Tensor, "batch pos vocab"]  # the law, not draws from it, and before any temperature
+    student: Float[Tensor, "batch pos vocab"]
+    copyable: Bool[Tensor, "batch pos"]
+    random: Float[Tensor, "batch pos"]  # uniform in [0, 1), independent of all else
+
+
+def teacher_entropy(seen: Seen) -> Float[Tensor, "batch pos"]:
+    """Entropy of the teacher's law, nats, in [0, ln(vocab)]; a guessing teacher (chance) has ln(vocab) everywhere.
+
+    Its low tail is the routing of arXiv 2509.01649. A teacher without a copy circuit is uncertain exactly where
+    copying is possible, so that its precision against copyable positions falls with the teacher's quality.
+    """
+    return entropy(seen.teacher)
+
+
+def oracle_class(seen: Seen) -> Float[Tensor, "batch pos"]:
+    """0 at copyable positions and 1 elsewhere: routing with precision 1, which no signal beats.
+
+    By chance a position is copyable with the share that `mechdistill sandbox` prints. Source: the sandbox's labels.
+    """
+    return 1.0 - seen.copyable.float()
+
+
+def student_entropy(seen: Seen) -> Float[Tensor, "batch pos"]:
+    """Entropy of the student's law, nats, in [0, ln(vocab)]; ln(vocab) everywhere when untrained (chance).
+
+    Source: selection by the learner's own confidence, as in self-paced learning (Kumar et al. 2010).
+    """
+    return entropy(seen.student)
+
+
+def student_teacher_kl(seen: Seen) -> Float[Tensor, "batch pos"]:
+    """KL(teacher ‖ student), nats, in [0, inf): where the two disagree; 0 for a student that is its teacher (chance:
+    ln(vocab) - H(teacher) when untrained).
+
+    Source: selection by disagreement, after token-level selective distillation (Wang et al. 2021).
+    """
+    return forward_kl(seen.teacher, seen.student)
+
+
+def random(seen: Seen) -> Float[Tensor, "batch pos"]:
+    """A placebo: uniform in [0, 1). Its precision is the share of copyable positions, its recall the routed fraction
+    (chance for every other signal). Source: the control of every routing arm."""
+    return seen.random
+
+
+SIGNALS: dict[str, Callable[[Seen], Tensor]] = {
+    "teacher-entropy": teacher_entropy,
+    "oracle-class": oracle_class,
+    "student-entropy": student_entropy,
+    "student-teacher-kl": student_teacher_kl,
+    "random": random,
+}
+
+
+def route(config: RoutingConfig, seen: Seen) -> Bool[Tensor, "batch pos"]:
+    """The routed positions.
+
+    With `quantile` q exactly round(q·n) of the n positions of each sequence (or of the batch) are routed, those of
+    the lowest (or highest) signal; among equals the choice is uniform, so no position is preferred. With `nats` all
+    positions at or beyond the threshold are.
+    """
+    signal = SIGNALS[config.signal](seen)
+    signal = signal if config.tail == "low" else -signal
+    if config.quantile is None:
+        nats = 0.5 if config.nats is None else config.nats  # oracle-class without a cut: exactly its class
+        return signal <= (nats if config.tail == "low" else -nats)
+    groups = signal if config.scope == "sequence" else signal.reshape(1, -1)
+    shuffle = seen.random.reshape(groups.shape).argsort(dim=-1)
+    order = shuffle.gather(-1, groups.gather(-1, shuffle).argsort(dim=-1, stable=True))
+    chosen = order[:, : taken(config, groups.shape[-1])]
+    return torch.zeros_like(groups, dtype=torch.bool).scatter(-1, chosen, True).reshape(signal.shape)
+
+
+def taken(config: RoutingConfig, positions: int) -> int:
+    """How many of so many positions a quantile routes: to the nearest."""
+    assert config.quantile is not None
+    return int(config.quantile * positions + 0.5)

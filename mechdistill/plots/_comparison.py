@@ -1,0 +1,75 @@
+"""Differences between twins with their intervals: what an arm did, and how sure we are."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mechdistill.plots._style import INK, arm_colours, styled
+
+_TITLES = {
+    "copy-excess": "copy excess at occurrence ≥ 2, nats",
+    "formation-tokens": "tokens until copying forms",
+    "kl": "KL to the oracle, ordinary rows, nats",
+    "copy-accuracy": "copy accuracy at occurrence ≥ 2",
+    "first-occurrence-excess": "excess at occurrence 1, nats",
+    "loss": "loss, nats",
+}
+
+
+def comparison_figure(table: pd.DataFrame) -> go.Figure:
+    """A `compare` table as a forest plot: one panel a metric, one line an arm, its 95 % interval over seeds.
+
+    Left of the dashed line an arm is below its baseline. Arms with fewer than three pairs are open and have no
+    interval.
+    """
+    metrics = [metric for metric in _TITLES if metric in set(table["metric"])]
+    arms = list(dict.fromkeys(table["arm"]))[::-1]
+    colours = arm_colours(arms)
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[_TITLES[metric] for metric in metrics],
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        vertical_spacing=0.35 / rows if rows > 1 else 0.0,
+    )
+    for i, metric in enumerate(metrics):
+        at: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
+        for row in table[table["metric"] == metric].to_dict("records"):
+            sure = pd.notna(row["low"])
+            figure.add_scatter(
+                x=[row["difference"]],
+                y=[row["arm"]],
+                error_x={
+                    "type": "data",
+                    "array": [row["high"] - row["difference"] if sure else 0],
+                    "arrayminus": [row["difference"] - row["low"] if sure else 0],
+                    "thickness": 1.6,
+                    "width": 5,
+                },
+                marker={"color": colours[row["arm"]], "size": 9, "symbol": "circle" if sure else "circle-open"},
+                name=row["arm"],
+                showlegend=False,
+                hovertemplate=_hover(row),
+                **at,
+            )
+        figure.add_vline(x=0, line={"color": INK, "dash": "dash", "width": 1}, **at)
+    figure.update_yaxes(categoryorder="array", categoryarray=arms)
+    figure.update_annotations(font_size=13)
+    baselines = " and ".join(dict.fromkeys(table["baseline"]))
+    title = (
+        f"Difference from {baselines}, twin by twin" if table["baseline"].nunique() == 1 else "Difference, twin by twin"
+    )
+    return styled(figure, title, 130 + rows * (100 + 30 * len(arms)))
+
+
+def _hover(row: dict[Any, Any]) -> str:
+    interval = f"[{row['low']:.4g}, {row['high']:.4g}]" if pd.notna(row["low"]) else str(row["note"])
+    return (
+        f"{row['arm']} - {row['baseline']}: %{{x:.4g}}<br>{interval}<br>n = {row['n']}, p = {row['p']:.3g}"
+        f"<extra></extra>"
+    )

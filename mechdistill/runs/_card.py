@@ -1,0 +1,157 @@
+"""The model card of a published folder: a README.md in the style of the Hugging Face Hub, written from the data."""
+
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any
+
+import pandas as pd
+
+from mechdistill.config import CorpusRows, RunConfig
+from mechdistill.runs._metrics import headline
+from mechdistill.runs._read import Experiment, Run
+from mechdistill.runs._words import network, teachers, treatment, world
+
+_LOAD_RUN = """\
+import mechdistill as md
+run = md.load("{folder}")
+model = run.model("last")  # run_with_cache, run_with_hooks; run.metrics() is the table above, at every step
+"""
+_LOAD_EXPERIMENT = """\
+import mechdistill as md
+experiment = md.load("{folder}")
+model = experiment.run("{run}").model("last")  # run_with_cache, run_with_hooks
+"""
+
+
+def card(
+    source: Run | Experiment,
+    runs: list[Run],
+    configs: list[RunConfig],
+    provenance: Mapping[str, Any],
+    license: str | None,
+) -> str:
+    """The text of README.md for the `runs` of `source`; `configs` and `provenance` are as they are published."""
+    title = runs[0].config.experiment + (f": {runs[0].name}" if isinstance(source, Run) else "")
+    parts = [
+        _front_matter(configs, license),
+        f"# {title}",
+        _what(source, runs),
+        "## World",
+        _by_arm(configs, lambda config: world(config.sandbox)),
+        *_corpus(configs),
+        "## Model",
+        _by_arm(configs, lambda config: network(config.model)),
+        "## Treatment",
+        _by_arm(configs, treatment),
+        *_teachers(runs, configs),
+        "## Results",
+        _results(source, runs),
+        "## Use",
+        f"```python\n{_load(source, runs)}```",
+        "`pip install mechdistill`; every checkpoint is a safetensors file with a checksum, nothing here is executed.",
+        "## Provenance",
+        _versions(provenance),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(configs: list[RunConfig], license: str | None) -> str:
+    tags = ["mechanistic-interpretability", "induction-heads", "synthetic-data"]
+    if any(config.objective.model_dump()["alpha"] != 0 for config in configs):
+        tags.append("knowledge-distillation")
+    lines = ["---", "library_name: mechdistill", *([f"license: {license}"] if license else []), "tags:"]
+    return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---"])
+
+
+def _what(source: Run | Experiment, runs: list[Run]) -> str:
+    if isinstance(source, Run):
+        config = source.config
+        kind = "the training of a teacher" if config.is_teacher else "one student"
+        return (
+            f"A small language model trained with mechdistill in a synthetic world: {kind}, arm `{config.arm}`, seed "
+            f"{config.seed}. Its checkpoints lie under `checkpoints/`, one file a step."
+        )
+    arms = ", ".join(f"`{arm}`" for arm in dict.fromkeys(run.config.arm for run in runs))
+    seeds = ", ".join(map(str, sorted({run.config.seed for run in runs})))
+    return (
+        f"Matched twins trained with mechdistill in a synthetic world: {len(runs)} runs, arms {arms}, seeds {seeds}. "
+        "Students of one seed share initial weights and batches and differ in their treatment only."
+    )
+
+
+def _by_arm(configs: list[RunConfig], describe: Callable[[RunConfig], str]) -> str:
+    """What all arms share, or a line an arm."""
+    texts = {config.arm: describe(config) for config in configs}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "\n".join(f"- `{arm}`: {text}" for arm, text in texts.items())
+
+
+def _corpus(configs: list[RunConfig]) -> list[str]:
+    texts = {(c.sandbox.rows.path, c.sandbox.rows.sha256) for c in configs if isinstance(c.sandbox.rows, CorpusRows)}
+    return [
+        f"The rows come from a text that is not part of this folder: put `{path}` (SHA-256 `{sha256}`) where you load."
+        for path, sha256 in sorted((path, str(sha256)) for path, sha256 in texts)
+    ]
+
+
+def _teachers(runs: list[Run], configs: list[RunConfig]) -> list[str]:
+    """Definitions of the teachers, and what the metrics say of their quality."""
+    defined = {name: text for config in configs for name, text in teachers(config).items()}
+    if not defined:
+        return []
+    parts = ["## Teachers", "\n".join(f"- `{name}`: {text}" for name, text in defined.items())]
+    quality = pd.concat([_quality(run) for run in runs])
+    return [*parts, "As measured along the student's run:", _metric_table(quality, ["run"])] if len(quality) else parts
+
+
+def _quality(run: Run) -> pd.DataFrame:
+    """The run's teacher-* metrics, each as last measured."""
+    metrics = run.metrics()
+    rows = metrics[metrics["metric"].str.startswith("teacher-")]
+    return rows[rows["step"] == rows.groupby("metric")["step"].transform("max")]
+
+
+def _results(source: Run | Experiment, runs: list[Run]) -> str:
+    if isinstance(source, Run):
+        metrics = source.metrics()
+        last = metrics[metrics["step"] == metrics["step"].max()]
+        return f"After step {source.status['step']}; losses and KL in nats.\n\n{_metric_table(last, [])}"
+    rows = [{"run": run.name, "tokens": run.status["tokens"], **headline(run.metrics())} for run in runs]
+    note = (
+        "Held-out sequences at each run's last evaluation: copy accuracy at later occurrences of a trigger, what a "
+        "guesser without any matching reaches there, loss beyond the oracle's there, and KL to the oracle elsewhere "
+        "(nats)."
+    )
+    return f"{note}\n\n{_markdown(pd.DataFrame(rows))}"
+
+
+def _metric_table(metrics: pd.DataFrame, front: list[str]) -> str:
+    return _markdown(metrics[[*front, "metric", "occurrence", "bucket", "value"]])
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * len(table.columns)]
+    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _load(source: Run | Experiment, runs: list[Run]) -> str:
+    if isinstance(source, Run):
+        return _LOAD_RUN.format(folder="this-folder")
+    return _LOAD_EXPERIMENT.format(folder="this-folder", run=runs[0].name)
+
+
+def _versions(provenance: Mapping[str, Any]) -> str:
+    packages = provenance.get("packages", {})
+    named = {"mechdistill": provenance.get("conditions", {}).get("mechdistill"), "python": provenance.get("python")}
+    lines = [f"- {name} {version}" for name, version in {**named, **packages}.items() if version]
+    for key in ("created", "revision"):
+        lines += [f"- {key}: {provenance[key]}"] if key in provenance else []
+    return "\n".join([*lines, f"- published with mechdistill {metadata.version('mechdistill')}"])

@@ -1,0 +1,127 @@
+"""A run or an experiment as a folder for other people: all that `load` needs, a model card, and nothing of the author's
+machine."""
+
+import os
+import re
+import shutil
+import warnings
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+from mechdistill.config import RunConfig, expand, to_yaml
+from mechdistill.errors import MechdistillError
+from mechdistill.runs import _layout as layout
+from mechdistill.runs._card import card
+from mechdistill.runs._files import write_json, write_text
+from mechdistill.runs._read import Experiment, Run
+from mechdistill.runs._tables import read_table, write_table
+from mechdistill.runs._weights import save_weights
+from mechdistill.tables import RUN_COLUMNS, TABLES
+
+_STATUS = ("state", "step", "steps", "tokens", "seconds")
+# of provenance.json; the rest (host, process, kernel) says where its author works
+_PROVENANCE = ("created", "revision", "python", "conditions", "packages")
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+
+T = TypeVar("T")
+
+
+def publish(
+    source: Run | Experiment,
+    folder: str | Path,
+    *,
+    checkpoints: Literal["all", "last"] = "all",
+    license: str | None = None,
+) -> Path:
+    """Write a finished run or experiment as a folder that another person can `load`, with a README.md model card.
+
+    It holds config, provenance, status, metrics, checkpoints (all, or each run's last) and cached tables, in the
+    layout of a run directory. Every file is checked and written anew, so nothing that is not understood goes along;
+    host, process and absolute paths are left out (of a path the file's name stays, and a world made of a text needs
+    that file beside its reader). `license` is an identifier like 'mit' for the card; without one the card names none.
+    The folder appears whole or not at all.
+
+    Raises `MechdistillError` where a run has not finished, a file is damaged, or the folder is not empty. A damaged
+    cached table is left out with a warning.
+    """
+    folder = Path(folder)
+    if checkpoints not in ("all", "last"):
+        raise MechdistillError(f"checkpoints={checkpoints!r}: must be 'all' or 'last'")
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise MechdistillError(f"license={license!r}: must be an identifier of the Hugging Face Hub, like mit")
+    runs = _finished(source)
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise MechdistillError(f"{folder}: is there already and is no empty folder; choose another")
+    whole = Path(os.path.abspath(folder))  # noqa: PTH100  (resolve() would follow links)
+    temporary = whole.with_name(f".{whole.name}.{uuid4().hex[:8]}.partial")
+    try:
+        configs = [_portable(run.config) for run in runs]
+        for run, config in zip(runs, configs, strict=True):
+            _copy(run, config, temporary if run is source else temporary / config.path, checkpoints)
+        if isinstance(source, Experiment):
+            write_text(temporary / layout.EXPERIMENT, to_yaml(_portable(source.config)))
+        write_text(temporary / "README.md", card(source, runs, configs, _provenance(runs[0]), license))
+        temporary.rename(whole)
+    except OSError as error:
+        raise MechdistillError(f"{folder}: cannot be written ({error.strerror}); free space or permit it") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _finished(source: Run | Experiment) -> list[Run]:
+    """The runs to publish; raises `MechdistillError` naming those that have not finished."""
+    runs = [source] if isinstance(source, Run) else source.runs
+    states = {run.name: run.status["state"] for run in runs}
+    if isinstance(source, Experiment):
+        states = {str(config.path): "waiting" for config in expand(source.config)} | states
+    unfinished = [f"{name} is {state}" for name, state in states.items() if state != "finished"]
+    if unfinished:
+        raise MechdistillError(
+            f"{source.path}: is not finished ({', '.join(unfinished)}); run `mechdistill train` to its end, or publish "
+            "single runs"
+        )
+    return runs
+
+
+def _copy(run: Run, config: RunConfig, target: Path, checkpoints: str) -> None:
+    write_text(target / layout.CONFIG, to_yaml(config))
+    write_json(target / layout.PROVENANCE, _provenance(run))
+    write_json(target / layout.STATUS, {key: run.status[key] for key in _STATUS})
+    write_table(target / layout.METRICS, run.metrics())
+    targets = run.targets()
+    if targets is not None:
+        write_table(target / layout.TARGETS, targets)
+    for step in run.steps if checkpoints == "all" else [run.resolve("last")]:
+        record = {"step": str(step), "run": run.name}
+        save_weights(layout.checkpoint_path(target, step), run._weights(step).tensors, record)
+    for path in sorted((run.path / "tables").glob("*.parquet")):
+        columns = [column.name for column in (*RUN_COLUMNS, *TABLES.get(path.name.rpartition("-")[0], ()))]
+        try:
+            write_table(target / "tables" / path.name, read_table(path, columns))
+        except MechdistillError as error:
+            warnings.warn(f"left out: {error}", stacklevel=3)
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    record = run.provenance
+    return _portable({key: record[key] for key in _PROVENANCE if key in record})
+
+
+def _portable(value: T) -> T:
+    """The value with every absolute path cut down to its last part."""
+    if isinstance(value, BaseModel):
+        parts = {name: _portable(getattr(value, name)) for name in type(value).model_fields}
+        return value.model_copy(update=parts)
+    if isinstance(value, dict):
+        return type(value)((key, _portable(part)) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return type(value)(_portable(part) for part in value)
+    if isinstance(value, str) and (
+        PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute() or value.startswith("~")
+    ):
+        return type(value)(PureWindowsPath(value).name)
+    return value

@@ -1,0 +1,77 @@
+"""A run's config in words: its world, its network, its treatment. For `runs show` and for model cards."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mechdistill.config import ModelConfig, RunConfig, SandboxConfig
+
+_DIVERGENCES = {"forward-kl": "KL(teacher ‖ student)", "reverse-kl": "KL(student ‖ teacher)"}
+
+
+def world(sandbox: SandboxConfig) -> str:
+    """The world in two sentences."""
+    triggers = sandbox.triggers.model_dump(mode="json")
+    chain = (
+        f"A first-order Markov chain over {sandbox.vocab} tokens, {sandbox.seq_len} predictions a sequence (seed "
+        f"{sandbox.seed}); rows of the transition matrix: {_settings(sandbox.rows.model_dump(mode='json'))}."
+    )
+    if triggers.get("count") == 0:
+        return f"{chain} No triggers: there is nothing to copy."
+    return (
+        f"{chain} Triggers: {_settings(triggers)}; after a trigger comes that sequence's own target, unknown at the "
+        "trigger's first occurrence and copyable from context at every later one."
+    )
+
+
+def network(model: ModelConfig) -> str:
+    """The student's network in one sentence."""
+    if model.kind == "bigram":
+        return "A bigram table: one row of logits a token, the null model."
+    return f"A {_settings(model.model_dump(mode='json'))}."
+
+
+def treatment(config: RunConfig) -> str:
+    """What the run minimises, in words and as a formula, and its budget."""
+    objective = config.objective.model_dump(mode="json", exclude={"training", "model", "sandbox"})
+    usual = type(config.objective)().model_dump(mode="json")
+    alpha = objective["alpha"]
+    told = {"alpha", "teacher"}
+    if alpha == 0:
+        text = "Standard training on the labels alone: `L = CE(labels)`"
+    else:
+        told |= {"temperature", "divergence"}
+        weight = alpha if isinstance(alpha, int | float) else "alpha"
+        divergence = objective.get("divergence", {"kind": "forward-kl"})
+        distance = _DIVERGENCES.get(divergence["kind"], f"{divergence['kind']}(teacher, student)")
+        text = f"Distillation from `{objective['teacher']}`: `L = (1 - {weight})·CE(labels) + {weight}·{distance}`"
+        if weight == "alpha":
+            text += f", alpha {_settings(alpha)}"
+        if len(divergence) > 1:
+            text += f", {_settings(divergence)}"
+        if objective["temperature"] != 1:
+            text += f", the teacher softened by the temperature {objective['temperature']:g}"
+    further = {k: v for k, v in objective.items() if k not in told and v != usual.get(k)}
+    text += "".join(f"; {key.replace('_', ' ')}: {_settings(value)}" for key, value in further.items())
+    training = config.training
+    budget = f"{training.tokens:,} tokens in batches of {training.batch} sequences"
+    return f"{text}. {config.steps:,} steps, {budget}; AdamW, learning rate {training.lr:g}, {training.schedule}."
+
+
+def teachers(config: RunConfig) -> dict[str, str]:
+    """Definitions of the run's teachers by name, parts first."""
+    return {
+        name: _settings(definition) for name, definition in config.model_dump(mode="json").get("teachers", {}).items()
+    }
+
+
+def _settings(value: Any) -> str:
+    """A mapping as 'kind (key value, key value)', what is null or false left out; another value as it is."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_settings(part) for part in value) + "]"
+    if not isinstance(value, Mapping):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    given = {k.replace("_", " "): v for k, v in value.items() if k != "kind" and v is not None and v is not False}
+    inside = ", ".join(key if v is True else f"{key} {_settings(v)}" for key, v in given.items())
+    if "kind" not in value:
+        return f"({inside})"
+    return f"{value['kind']} ({inside})" if inside else str(value["kind"])

@@ -1,0 +1,23 @@
+"""What differs between twins, and how sure we are: paired intervals and tests, formation times, and `compare`."""
+
+from mechdistill.stats._compare import compare
+from mechdistill.stats._formation import formation_steps
+from mechdistill.stats._holm import holm
+from mechdistill.stats._paired import Interval, Paired, bca, paired
+from mechdistill.stats._ratio import Ratio, ratio_of_means
+from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
+
+__all__ = [
+    "Interval",
+    "Paired",
+    "Ratio",
+    "bca",
+    "compare",
+    "formation_ratio",
+    "formation_steps",
+    "holm",
+    "paired",
+    "ratio_of_means",
+    "restricted_mean",
+    "restricted_steps",
+]

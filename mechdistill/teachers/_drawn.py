@@ -1,0 +1,136 @@
+"""Teachers that draw random numbers at every step: labels, or which of equally likely tokens are kept."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechdistill.config import SampledTeacher, TopKTeacher
+from mechdistill.model import Model
+from mechdistill.sandbox import Labels
+from mechdistill.teachers._protocol import Moment, Setting, Teacher, everyone
+
+Tail = Literal["renormalise", "bucket"]
+
+
+class _Drawing(Teacher):
+    """Draws afresh after every `advance`, by the moment and its id alone; before the first, as at step 0 of seed 0.
+
+    Two teachers share their draws only if they are the same teacher by id, in two runs of one seed for instance.
+    """
+
+    changes = True
+
+    def __init__(self, *content: str, part: Teacher):
+        super().__init__(*content, parts=(part,))
+        self._generator = Moment(0, 1, 0).generator(self.id)
+
+    def advance(self, moment: Moment, student: Model) -> None:
+        """Start the draws of this moment."""
+        self._generator = moment.generator(self.id)
+
+
+class Sampled(_Drawing):
+    """n labels drawn from a teacher at every position, as the law of their counts: an unbiased estimate of its law.
+
+    Its expected squared distance from the teacher's is (1 - Σ p²) / n. Its probabilities are multiples of 1/n, and
+    what was not drawn is excluded, so that its KL to the oracle is infinite where a possible token was missed. With
+    the oracle and n = 1 it is a fresh label. At n = 1 its copy accuracy is the teacher's probability of the target,
+    1/vocab for one that guesses (chance). Source: Anshumann et al. 2025 (random sampling distillation).
+    """
+
+    kind = "sampled"
+
+    def __init__(self, teacher: Teacher, n: int):
+        super().__init__(repr(n), part=teacher)
+        self.n = n
+
+    @classmethod
+    def from_config(cls, config: SampledTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
+        """Of the named teacher."""
+        return cls(parts[0], config.n)
+
+    def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
+        """log(count / n) of n draws."""
+        probs = self.parts[0].log_probs(tokens, labels).exp()
+        drawn = probs.flatten(0, 1).multinomial(self.n, replacement=True, generator=self._generator)
+        counts = torch.zeros(len(drawn), probs.shape[-1]).scatter_add(1, drawn, torch.ones(1, 1).expand_as(drawn))
+        return (counts / self.n).log().view(probs.shape)
+
+
+class TopK(_Drawing):
+    """The k likeliest tokens of a teacher; which of those that tie for the last places are kept is drawn.
+
+    tail `renormalise`: the others get nothing, and the k share the whole mass in proportion. `bucket`: the k keep
+    their probabilities and the others share the rest evenly, whatever each had; if the rest is 0 they get nothing.
+    An excluded token is never kept in place of a possible one; k >= vocab changes nothing. Copy accuracy is the
+    teacher's, 1/vocab for one that guesses (chance); under `renormalise` the KL to the oracle is infinite where the
+    oracle allows more than k tokens. Source: the top-1 teacher of arXiv 2509.01649; the tail, Anshumann et al. 2025.
+    """
+
+    kind = "top-k"
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        k: int,
+        tail: Tail = "renormalise",
+        *,
+        ties: Literal["random", "mean"] = "random",
+    ):
+        """`ties` mean: the mean law over the draws of random ties, which needs no draws."""
+        super().__init__(repr(k), tail, ties, part=teacher)
+        self.k, self.ties = k, ties
+        self.tail: Tail = tail
+        self.changes = teacher.changes or ties == "random"
+
+    @classmethod
+    def from_config(cls, config: TopKTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
+        """Of the named teacher."""
+        return cls(parts[0], config.k, config.tail)
+
+    def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
+        """The law of the k kept tokens, with the tail that was asked for."""
+        law = self.parts[0].log_probs(tokens, labels)
+        others = law.shape[-1] - self.k
+        if others <= 0:
+            return law
+        kept = self._kept(law)
+        head = law + kept.log()
+        if self.tail == "renormalise":
+            return head.log_softmax(dim=-1)
+        left_out = (1 - kept).log()
+        each = (law + left_out).logsumexp(dim=-1, keepdim=True) - math.log(others)
+        return torch.logaddexp(head, left_out + each)
+
+    def _kept(self, law: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos vocab"]:
+        """1 where a token is among the k likeliest, 0 where not; for mean ties the probability of that."""
+        last = law.topk(self.k, dim=-1).values[..., -1:]
+        sure, tied = law > last, law == last
+        if self.ties == "mean":
+            places = self.k - sure.sum(dim=-1, keepdim=True)
+            return torch.where(tied, places / tied.sum(dim=-1, keepdim=True), sure.float())
+        lots = torch.rand(law.shape, generator=self._generator)
+        priority = torch.where(sure, 2.0, torch.where(tied, lots, -1.0))
+        return torch.zeros_like(law).scatter(-1, priority.topk(self.k, dim=-1).indices, 1.0)
+
+
+def expected(teacher: Teacher) -> Teacher | None:
+    """The teacher whose law at a moment is the mean of this one's over its draws; None where there is none here.
+
+    Itself if nothing is drawn. An objective's floor needs it: in expectation forward KL is smallest at this law.
+    """
+    if not any(_draws(one) for one in everyone(teacher)):
+        return teacher
+    if isinstance(teacher, Sampled):
+        return expected(teacher.parts[0])
+    if isinstance(teacher, TopK) and expected(teacher.parts[0]) is teacher.parts[0]:
+        return TopK(teacher.parts[0], teacher.k, teacher.tail, ties="mean")
+    return None
+
+
+def _draws(teacher: Teacher) -> bool:
+    return isinstance(teacher, Sampled) or (isinstance(teacher, TopK) and teacher.ties == "random")

@@ -1,0 +1,81 @@
+"""The law that KL-regularised RL would converge to, computed instead of trained."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mechdistill.config import TiltedTeacher, hashed_seed
+from mechdistill.sandbox import Labels, Sandbox
+from mechdistill.teachers._exact import identity, named_or_oracle
+from mechdistill.teachers._protocol import Setting, Teacher
+
+
+class Tilted(Teacher):
+    """p*(y) ∝ p(y)·E[exp(R / beta) | y], R the rewarded transitions among the next `horizon`, this one included.
+
+    With s the current token, r(s, y) the reward and P the chain behind the world (pi),
+
+        p*(y) ∝ p(y)·exp(r(s, y) / beta)·V_{h-1}(y),   V_0 = 1,   V_j(s) = Σ_y P(y | s)·exp(r(s, y) / beta)·V_{j-1}(y).
+
+    It is the first step of the law of `horizon` tokens that maximises E[R] - beta·KL to the teacher's: at horizon 1
+    exactly, for any teacher. Beyond, the future has to be drawn from P: exact for the bigram, for the oracle of a plain
+    chain, and at horizon 2 for that of fixed triggers, since V_1 is asked of ordinary rows and, at triggers, which are
+    never rewarded, is 1.
+
+    In rows without reward at horizon 1 it is the teacher itself; in others KL(p ‖ p*) = ln E_p[exp(r / beta)] -
+    E_p[r] / beta, from 0 (beta -> inf) to infinity (beta -> 0). Where the teacher is certain nothing can be tilted, so
+    that copy accuracy is the teacher's; chance is 1/vocab.
+    Source: Korbak et al. 2022 for the one-step law, Levine 2018 for the backward recursion.
+    """
+
+    kind = "tilted"
+    reward: Bool[Tensor, "row next"]
+    """Which transitions are rewarded; rows of tokens that are triggers in every sequence never are."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        sandbox: Sandbox,
+        *,
+        beta: float = 1.0,
+        horizon: int = 1,
+        share: float = 0.5,
+        good: float = 0.25,
+        seed: int = 0,
+    ):
+        self.reward = _rewarded(sandbox, share, good, seed)
+        world = identity(sandbox) if horizon > 1 else ""
+        super().__init__(repr(float(beta)), repr(horizon), world, self.reward.numpy().tobytes(), parts=(teacher,))
+        gain = self.reward.double() / beta
+        log_pi = torch.from_numpy(sandbox.pi).log()
+        value = torch.zeros(sandbox.vocab, dtype=torch.float64)  # log V
+        for _ in range(horizon - 1):
+            value = (log_pi + gain + value).logsumexp(dim=1)
+        self._tilt = gain + value  # [row, next], float64
+
+    @classmethod
+    def from_config(cls, config: TiltedTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
+        """Of the named teacher or the oracle."""
+        options = config.model_dump(include={"beta", "horizon", "share", "good", "seed"})
+        return cls(named_or_oracle(parts, setting), setting.sandbox, **options)
+
+    def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
+        """log p*, computed in float64."""
+        law = self.parts[0].log_probs(tokens, labels)
+        return (law.double() + self._tilt[tokens]).log_softmax(dim=-1).float()
+
+
+def _rewarded(sandbox: Sandbox, share: float, good: float, seed: int) -> Bool[Tensor, "row next"]:
+    """A share of the rows that can be ordinary, and in each a fraction of its own successors; at least one of both."""
+    # a key of its own: the world's rows come from SeedSequence([sandbox seed, 0])
+    rng = np.random.default_rng(hashed_seed(f"tilted:{sandbox.config.seed}:{seed}"))
+    ordinary = np.flatnonzero(sandbox.rate < 1)
+    rows = rng.permutation(ordinary)[: max(1, round(share * len(ordinary)))]
+    reward = torch.zeros(sandbox.vocab, sandbox.vocab, dtype=torch.bool)
+    for row in rows:
+        successors = np.flatnonzero(sandbox.pi[row])
+        reward[row, rng.permutation(successors)[: max(1, round(good * len(successors)))]] = True
+    return reward

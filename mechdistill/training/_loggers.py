@@ -1,0 +1,172 @@
+"""Loggers: a run's metrics as curves on wandb or trackio while it trains. The run directory stays the record.
+
+A logger must not change a run: it sees rows that are logged anyway, and one that fails is dropped with a warning.
+"""
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from mechdistill.config import RunConfig
+from mechdistill.errors import MechdistillError, did_you_mean
+
+_PROJECT = "mechdistill"
+_PATIENCE = 30  # seconds that a server may take to begin or end a run
+
+
+class Logger(Protocol):
+    """Where metrics go besides the run directory."""
+
+    def start(self, config: RunConfig) -> None:
+        """Begin a run, or go on with it where an earlier session ended."""
+        ...
+
+    def log(self, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The metric rows of one evaluation, as they go into the run directory; steps logged before are skipped."""
+        ...
+
+    def finish(self, state: str) -> None:
+        """The session is over: finished, interrupted or failed."""
+        ...
+
+
+def metric_name(row: Mapping[str, Any]) -> str:
+    """A row's metric as one name: copy-accuracy/occurrence-2, kl/bucket-0 (buckets are of ordinary positions)."""
+    bucket, occurrence = row.get("bucket"), row.get("occurrence")
+    name = str(row["metric"])
+    if bucket is not None:
+        name += f"/bucket-{bucket}"
+    if occurrence is not None and not (bucket is not None and occurrence == 0):
+        name += f"/occurrence-{occurrence}"
+    return name
+
+
+def _values(tokens: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {"tokens": tokens, **{metric_name(row): row["value"] for row in rows}}
+
+
+def run_id(config: RunConfig) -> str:
+    """The same for every session of a run: a hash of its experiment, path and config."""
+    text = f"{config.experiment}/{config.path}\n{config.model_dump_json()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class WandbLogger:
+    """Weights & Biases; WANDB_PROJECT, WANDB_MODE, WANDB_DIR and its other variables mean what they always do.
+
+    Offline, every session is a folder of its own; they share an id, under which `wandb sync` joins them.
+    """
+
+    def start(self, config: RunConfig) -> None:
+        """See `Logger`."""
+        wandb: Any = import_module("wandb")
+        # what is not about the run (console, source code, packages) stays here
+        settings = wandb.Settings(
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            quiet=True,
+            x_save_requirements=False,
+            init_timeout=_PATIENCE,
+            finish_timeout=_PATIENCE,
+            login_timeout=_PATIENCE,
+        )
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            id=run_id(config),
+            name=str(config.path),
+            group=config.experiment,
+            job_type=config.arm,
+            config=config.model_dump(mode="json"),
+            resume="allow",
+            reinit="create_new",
+            settings=settings,
+        )
+
+    def log(self, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See `Logger`."""
+        if step >= self._run.step:
+            self._run.log(_values(tokens, rows), step=step)
+
+    def finish(self, state: str) -> None:
+        """See `Logger`."""
+        self._run.summary["state"] = state
+        self._run.finish(exit_code=int(state == "failed"))
+
+
+class TrackioLogger:
+    """Trackio: local unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL says otherwise; TRACKIO_DIR is where."""
+
+    def start(self, config: RunConfig) -> None:
+        """See `Logger`."""
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            self._trackio: Any = import_module("trackio")
+            self._run: Any = self._trackio.init(
+                project=_PROJECT,
+                name=f"{config.experiment}/{config.path} {run_id(config)}",  # its runs are known by their names
+                group=config.experiment,
+                config=config.model_dump(mode="json"),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+
+    def log(self, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See `Logger`."""
+        if step >= self._run._next_step:
+            self._run.log(_values(tokens, rows), step=step)
+
+    def finish(self, state: str) -> None:
+        """See `Logger`."""
+        del state  # it keeps none
+        with redirect_stdout(sys.stderr):
+            self._trackio.finish()  # not the run's own method: that would be called again at exit, onto stdout
+
+
+LOGGERS: dict[str, Callable[[], Logger]] = {"wandb": WandbLogger, "trackio": TrackioLogger}
+
+
+def logger(name: str) -> Logger:
+    """A logger by name; one that fails later is dropped with a warning, and the run goes on.
+
+    Raises `MechdistillError` for a name that is none, or a package that is not installed.
+    """
+    if name not in LOGGERS:
+        raise MechdistillError(f"logger '{name}': no such logger; {did_you_mean(name, LOGGERS)}")
+    if find_spec(name) is None:
+        raise MechdistillError(f"logger '{name}': its package is not installed; pip install mechdistill[{name}]")
+    return _Guarded(name, LOGGERS[name]())
+
+
+class _Guarded:
+    """Another logger, until its first exception."""
+
+    def __init__(self, name: str, inner: Logger):
+        self._name, self._inner = name, inner
+        self._broken = False
+
+    def start(self, config: RunConfig) -> None:
+        self._try(lambda: self._inner.start(config))
+
+    def log(self, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._try(lambda: self._inner.log(step, tokens, rows))
+
+    def finish(self, state: str) -> None:
+        self._try(lambda: self._inner.finish(state))
+
+    def _try(self, call: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            call()
+        except Exception as error:  # whatever a network or a library can raise
+            self._broken = True
+            reason = " ".join(str(error).split()) or type(error).__name__
+            warnings.warn(f"logger '{self._name}' failed and is off; the run goes on ({reason})", stacklevel=4)
