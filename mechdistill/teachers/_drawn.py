@@ -44,14 +44,15 @@ class Sampled(_Drawing):
 
     kind = "sampled"
 
-    def __init__(self, teacher: Teacher, n: int):
-        super().__init__(repr(n), part=teacher)
+    def __init__(self, teacher: Teacher, n: int, name: str = ""):
+        """Two of different names draw independently, however alike they are."""
+        super().__init__(repr(n), name, part=teacher)
         self.n = n
 
     @classmethod
     def from_config(cls, config: SampledTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Of the named teacher."""
-        return cls(parts[0], config.n)
+        return cls(parts[0], config.n, setting.name)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log(count / n) of n draws."""
