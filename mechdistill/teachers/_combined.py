@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mechdistill.config import EnsembleTeacher, SpliceTeacher, TemperatureTeacher
 from mechdistill.sandbox import Labels
+from mechdistill.teachers._laws import soften
 from mechdistill.teachers._protocol import Setting, Teacher
 
 
@@ -78,9 +79,5 @@ class Temperature(Teacher):
         return cls(parts[0], config.temperature)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
-        """log softmax(log p / T)."""
-        law = self.parts[0].log_probs(tokens, labels)
-        if self._temperature == 1:
-            return law
-        below_best = (law - law.amax(dim=-1, keepdim=True)).double()  # so that no tiny T makes them all -inf
-        return (below_best / self._temperature).log_softmax(dim=-1).float()
+        """log softmax(log p / T), computed in float64."""
+        return soften(self.parts[0].log_probs(tokens, labels).double(), self._temperature).float()

@@ -10,6 +10,7 @@ from torch import Tensor
 from mechdistill.config import NoisyTeacher, PermutedTeacher, hashed_seed
 from mechdistill.sandbox import Labels
 from mechdistill.teachers._exact import named_or_oracle
+from mechdistill.teachers._laws import mixed
 from mechdistill.teachers._protocol import Setting, Teacher
 
 
@@ -35,8 +36,8 @@ class Noisy(Teacher):
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log((1 - epsilon)·p + epsilon/vocab)."""
         law = self.parts[0].log_probs(tokens, labels)
-        kept, spread = torch.tensor([1 - self._epsilon, self._epsilon], dtype=torch.float64).log().tolist()
-        noisy = torch.logaddexp(law + kept, torch.full_like(law, spread - math.log(law.shape[-1])))
+        uniform = torch.full_like(law, -math.log(law.shape[-1]))
+        noisy = mixed(law, uniform, torch.tensor(self._epsilon, dtype=torch.float64))
         if self._below is None:
             return noisy
         return torch.where((labels.oracle_entropy <= self._below)[..., None], noisy, law)
@@ -46,9 +47,11 @@ class Permuted(Teacher):
     """p(sigma_s(y)): for each current token s one random permutation sigma_s of the vocabulary, the same everywhere.
 
     Its entropy is the teacher's at every position, but which token is likely says nothing about the world: averaged
-    over seeds its law is uniform, copy accuracy 1/vocab (chance). The permutation is fixed for a run, so that a
-    student can learn it, copying included. Source: the placebo for "soft targets help by being soft", as
-    permuted-logit controls since Furlanello et al. 2018 (DKPP).
+    over seeds its law is uniform, copy accuracy 1/vocab (chance). The permutations are fixed for a run, so that a
+    student can learn them: a placebo for what rows say, none for copying. At copyable positions it is a bijective
+    relabelling of the target, and whoever fits it still needs the circuit that looks the target up.
+    Source: the placebo for "soft targets help by being soft", as permuted-logit controls since Furlanello et al. 2018
+    (DKPP).
     """
 
     kind = "permuted"

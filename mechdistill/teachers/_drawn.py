@@ -19,13 +19,14 @@ Tail = Literal["renormalise", "bucket"]
 class _Drawing(Teacher):
     """Draws afresh after every `advance`, by the moment and its id alone; before the first, as at step 0 of seed 0.
 
-    Two teachers share their draws only if they are the same teacher by id, in two runs of one seed for instance.
+    Its name is part of its id: two entries draw independently, however alike they are, and one entry draws the same
+    in two arms of one seed.
     """
 
     changes = True
 
-    def __init__(self, *content: str, part: Teacher):
-        super().__init__(*content, parts=(part,))
+    def __init__(self, *content: str, part: Teacher, name: str):
+        super().__init__(*content, name, parts=(part,))
         self._generator = Moment(0, 1, 0).generator(self.id)
 
     def advance(self, moment: Moment, student: Model) -> None:
@@ -39,14 +40,15 @@ class Sampled(_Drawing):
     Its expected squared distance from the teacher's is (1 - Σ p²) / n. Its probabilities are multiples of 1/n, and
     what was not drawn is excluded, so that its KL to the oracle is infinite where a possible token was missed. With
     the oracle and n = 1 it is a fresh label. At n = 1 its copy accuracy is the teacher's probability of the target,
-    1/vocab for one that guesses (chance). Source: Anshumann et al. 2025 (random sampling distillation).
+    1/vocab for one that guesses (chance); at n >= 2, where argmax takes the first of equals, near that for one that
+    guesses. Source: Anshumann et al. 2025 (random sampling distillation).
     """
 
     kind = "sampled"
 
     def __init__(self, teacher: Teacher, n: int, name: str = ""):
-        """Two of different names draw independently, however alike they are."""
-        super().__init__(repr(n), name, part=teacher)
+        """`name` is its entry's."""
+        super().__init__(repr(n), part=teacher, name=name)
         self.n = n
 
     @classmethod
@@ -56,10 +58,12 @@ class Sampled(_Drawing):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log(count / n) of n draws."""
-        probs = self.parts[0].log_probs(tokens, labels).exp()
-        drawn = probs.flatten(0, 1).multinomial(self.n, replacement=True, generator=self._generator)
-        counts = torch.zeros(len(drawn), probs.shape[-1]).scatter_add(1, drawn, torch.ones(1, 1).expand_as(drawn))
-        return (counts / self.n).log().view(probs.shape)
+        law = self.parts[0].log_probs(tokens, labels)
+        uniform = torch.rand(*tokens.shape, self.n, generator=self._generator, dtype=torch.float64)
+        drawn = inverse_cdf(law.exp(), uniform)
+        counts = torch.zeros_like(law).scatter_add(-1, drawn, torch.ones(1, 1, 1).expand_as(drawn))
+        seen = (counts.gather(-1, drawn) / self.n).log()  # of what was drawn alone, since logarithms take longest
+        return torch.full_like(law, -torch.inf).scatter(-1, drawn, seen)
 
 
 class TopK(_Drawing):
@@ -68,8 +72,9 @@ class TopK(_Drawing):
     tail `renormalise`: the others get nothing, and the k share the whole mass in proportion. `bucket`: the k keep
     their probabilities and the others share the rest evenly, whatever each had; if the rest is 0 they get nothing.
     An excluded token is never kept in place of a possible one; k >= vocab changes nothing. Copy accuracy is the
-    teacher's, 1/vocab for one that guesses (chance); under `renormalise` the KL to the oracle is infinite where the
-    oracle allows more than k tokens. Source: the top-1 teacher of arXiv 2509.01649; the tail, Anshumann et al. 2025.
+    teacher's but for ties, about 1/vocab for one that guesses (chance); under `renormalise` the KL to the oracle
+    is infinite where the oracle allows more than k tokens. Source: the top-1 teacher of arXiv 2509.01649; the tail,
+    Anshumann et al. 2025.
     """
 
     kind = "top-k"
@@ -81,9 +86,10 @@ class TopK(_Drawing):
         tail: Tail = "renormalise",
         *,
         ties: Literal["random", "mean"] = "random",
+        name: str = "",
     ):
-        """`ties` mean: the mean law over the draws of random ties, which needs no draws."""
-        super().__init__(repr(k), tail, ties, part=teacher)
+        """`ties` mean: the mean law over the draws of random ties, which needs no draws. `name` is its entry's."""
+        super().__init__(repr(k), tail, ties, part=teacher, name=name)
         self.k, self.ties = k, ties
         self.tail: Tail = tail
         self.changes = teacher.changes or ties == "random"
@@ -91,7 +97,7 @@ class TopK(_Drawing):
     @classmethod
     def from_config(cls, config: TopKTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Of the named teacher."""
-        return cls(parts[0], config.k, config.tail)
+        return cls(parts[0], config.k, config.tail, name=setting.name)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """The law of the k kept tokens, with the tail that was asked for."""
@@ -119,10 +125,25 @@ class TopK(_Drawing):
         return torch.zeros_like(law).scatter(-1, priority.topk(self.k, dim=-1).indices, 1.0)
 
 
+def inverse_cdf(
+    probs: Float[Tensor, "batch pos vocab"], uniform: Float[Tensor, "batch pos draw"]
+) -> Int[Tensor, "batch pos draw"]:
+    """The first token whose cumulative probability is above uniform·total: never one of probability 0.
+
+    `uniform` is float64 in [0, 1]. Not `multinomial`, which for one draw takes a random number for every token.
+    """
+    cumulative = probs.cumsum(dim=-1, dtype=torch.float64)
+    total = cumulative[..., -1:]
+    below = total.nextafter(torch.zeros_like(total))  # at the total itself nothing would be above
+    return torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)
+
+
 def expected(teacher: Teacher) -> Teacher | None:
-    """The teacher whose law at a moment is the mean of this one's over its draws; None where there is none here.
+    """The teacher whose law at a moment is the mean of this one's over its draws; None where it is not worked out.
 
     Itself if nothing is drawn. An objective's floor needs it: in expectation forward KL is smallest at this law.
+    Of teachers made of a drawn one only `Sampled` has it here, though what is linear in its parts (`Ensemble`,
+    `Splice`, `Noisy`, `Permuted`) has such a mean as well.
     """
     if not any(_draws(one) for one in everyone(teacher)):
         return teacher

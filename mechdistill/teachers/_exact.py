@@ -60,7 +60,7 @@ class Bigram(Teacher):
 class Uniform(Teacher):
     """1/vocab everywhere: the chance level itself, and distilling from it is label smoothing.
 
-    Its KL to the oracle is ln(vocab) - H(oracle), its copy accuracy 1/vocab with ties broken at random.
+    Its KL to the oracle is ln(vocab) - H(oracle), its copy accuracy near 1/vocab (argmax takes the first of equals).
     Source: Szegedy et al. 2016; as a teacher, Yuan et al. 2020 (teacher-free distillation).
     """
 

@@ -26,14 +26,18 @@ class Tilted(Teacher):
     never rewarded, is 1.
 
     In rows without reward at horizon 1 it is the teacher itself; in others KL(p ‖ p*) = ln E_p[exp(r / beta)] -
-    E_p[r] / beta, from 0 (beta -> inf) to infinity (beta -> 0). Where the teacher is certain nothing can be tilted, so
-    that copy accuracy is the teacher's; chance is 1/vocab.
+    E_p[r] / beta, from 0 (beta -> inf) to infinity (beta -> 0), and 0 if all that the row allows is rewarded.
+
+    A certain target stays, like the oracle's copy targets behind fixed triggers without noise; chance is 1/vocab.
+    Fixed triggers are never rewarded, so that at horizon 1 copy accuracy is the teacher's. Otherwise it can differ:
+    Bernoulli triggers are rewarded like any row, and a longer horizon tilts what follows a trigger too. Evaluations do
+    not know of the reward; `reward` is there to tell rewarded rows from others.
     Source: Korbak et al. 2022 for the one-step law, Levine 2018 for the backward recursion.
     """
 
     kind = "tilted"
     reward: Bool[Tensor, "row next"]
-    """Which transitions are rewarded; rows of tokens that are triggers in every sequence never are."""
+    """Which transitions are rewarded: all possible; none in rows of tokens that are triggers in every sequence."""
 
     def __init__(
         self,

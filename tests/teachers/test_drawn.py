@@ -1,14 +1,17 @@
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mechdistill import teachers
 from mechdistill.teachers import Moment, Teacher, expected
+from mechdistill.teachers._drawn import inverse_cdf
 from tests.helpers import transformer, world
-from tests.teachers.every import Given, advanced, some_tokens
+from tests.teachers.every import Given, advanced, built, some_tokens
 
 
 def laws(teacher: Teacher, steps: int, sequences: int = 4) -> torch.Tensor:
@@ -59,6 +62,59 @@ def test_draws_are_a_teachers_own_but_twins_share_them() -> None:
     assert agreement < 0.4, "two teachers of nearly the same law draw on their own"
     ensemble = teachers.Ensemble(again, teachers.Sampled(bigram, 6))
     assert ensemble.changes
+
+
+@pytest.mark.parametrize("entry", [{"kind": "sampled", "n": 1}, {"kind": "top-k", "k": 1}])
+def test_two_entries_draw_on_their_own_and_one_the_same_everywhere(entry: dict) -> None:
+    entries = {
+        "uniform": {"kind": "uniform"},
+        "a": entry | {"of": "uniform"},
+        "b": entry | {"of": "uniform"},
+        "both": {"kind": "ensemble", "of": ["a", "b"]},
+    }
+    tokens, labels = some_tokens(world())
+    both = advanced(built("both", entries=entries), 3)
+    tokens_with_mass = (both.log_probs(tokens, labels) > -math.inf).sum(-1)
+    assert float((tokens_with_mass == 2).float().mean()) == pytest.approx(11 / 12, abs=0.1), "two samples, not one"
+    a, again = (advanced(t, 3).log_probs(tokens, labels) for t in (both.parts[0], built("a", entries=entries)))
+    assert torch.equal(a, again), "the same entry of another arm"
+
+
+def test_what_is_excluded_is_never_drawn() -> None:
+    p = [0.0, 0.3, 0.0, 1e-6, 0.0, 0.7 - 1e-6, 0.0, 0.0]
+    tokens, labels = some_tokens(world())
+    drawn = teachers.Sampled(Given(p), 8192).log_probs(tokens, labels).exp()
+    assert drawn[..., 3].sum() > 0, "over a million draws the rarest is among them"
+    assert bool((drawn[..., [0, 2, 4, 6, 7]] == 0).all())
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1e-30, 1e-8, 0.1, 0.7, 1.0]), min_size=1, max_size=9).filter(any),
+    st.lists(st.floats(0, 1) | st.sampled_from([0.0, 2.0**-53, 1 - 2.0**-53, 1.0]), min_size=1, max_size=5),
+)
+@example([0.0, 0.5, 0.0], [0.0, 1.0])
+def test_inverse_cdf_is_the_first_token_above_and_no_impossible_one_at_the_ends(
+    weights: list[float], uniform: list[float]
+) -> None:
+    probs = torch.tensor(weights).expand(1, 1, -1)
+    got = inverse_cdf(probs, torch.tensor(uniform, dtype=torch.float64).expand(1, 1, -1))[0, 0].tolist()
+    exact = probs[0, 0].double().numpy()
+    for u, token in zip(uniform, got, strict=True):
+        assert exact[token] > 0
+        cumulative = np.cumsum(exact)
+        assert cumulative[token] >= u * cumulative[-1] >= cumulative[token] - exact[token] - 1e-15
+
+
+@pytest.mark.parametrize("draw", [lambda part: teachers.Sampled(part, 3), lambda part: teachers.TopK(part, 3)])
+def test_a_batch_in_two_parts_draws_what_the_whole_does(draw: Callable[[Teacher], Teacher]) -> None:
+    sandbox = world()
+    tokens = some_tokens(sandbox)[0]
+    teacher = draw(teachers.Uniform(12))
+    advanced(teacher, 7)
+    whole = teacher.log_probs(tokens, sandbox.labels(tokens))
+    advanced(teacher, 7)
+    parts = [teacher.log_probs(part, sandbox.labels(part)) for part in (tokens[:3], tokens[3:])]
+    assert torch.equal(whole, torch.cat(parts))
 
 
 def test_every_call_at_a_moment_draws_afresh_and_none_changes_another_moments() -> None:

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from mechdistill import teachers
+from mechdistill.config import expand
 from mechdistill.model import Bigram, Model
+from mechdistill.sandbox import Sandbox, TrainingData
 from mechdistill.teachers import Moment, Teacher, everyone, expected
-from tests.helpers import transformer, world
+from mechdistill.training._distillation import Distillation
+from tests.helpers import micro, only, transformer, world
 from tests.teachers.every import ENTRIES, WORLDS, advanced, built, some_tokens, trained
 
 DRAWING = {"sampled", "top-k", "top-k-bucket", "nested"}
@@ -142,6 +145,40 @@ def test_ids_know_the_world_the_student_and_the_weights() -> None:
     same_weights = [teachers.Checkpoint(transformer(n_heads=heads)).id for heads in (2, 4)]
     assert same_weights[0] != same_weights[1], "split otherwise into heads"
     assert teachers.Checkpoint(Bigram(d_vocab=12, n_ctx=16)).id == teachers.Checkpoint(Bigram(d_vocab=12, n_ctx=16)).id
+
+
+RANDOM = ("permuted", "count", "count-fresh", "sampled", "top-k")
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_what_is_random_differs_by_student_seed(name: str) -> None:
+    sandbox = world(rows={"kind": "two-level", "low": 6, "high": 6})  # where top-3 has ties
+    tokens, labels = some_tokens(sandbox)
+    one, again, other = (
+        advanced(built(name, sandbox, seed=seed), seed=seed).log_probs(tokens, labels) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", [*RANDOM, "noisy"])
+def test_a_runs_teacher_is_its_student_seeds(name: str) -> None:
+    entries = {key: entry for key, entry in ENTRIES.items() if key in (name, "oracle", "bigram")}
+    entries |= {name: ENTRIES[name] | ({"of": "bigram"} if "of" in ENTRIES[name] else {})}
+    config = micro(
+        sandbox={"rows": only({"kind": "two-level", "low": 6, "high": 6})},
+        teachers=only(entries),
+        arms=only({"x": {"alpha": 1.0, "teacher": name}}),
+        seeds=[0, 1],
+    )
+    student, losses = transformer(), list[float]()
+    for run in expand(config):
+        sandbox = Sandbox(run.sandbox)
+        batch = sandbox.batch(9, 0, 4)  # the same in both
+        distillation = Distillation(run, sandbox, TrainingData(sandbox, run.data_seed, None), "cpu")
+        losses.append(float(distillation.loss(student(batch.tokens), batch, 0, student)[0]))
+    assert len(losses) == 2
+    assert (losses[0] == losses[1]) == (name == "noisy")
 
 
 def test_an_entry_is_built_once_and_shared() -> None:

@@ -132,13 +132,43 @@ def test_tuning_gains_what_it_costs() -> None:
         assert bool((value(tuned) >= value(share * tuned + (1 - share) * p) - 1e-6).all())
 
 
-def test_which_rows_are_rewarded_has_nothing_to_do_with_their_entropy() -> None:
+@pytest.mark.parametrize("reward_seed", [0, 1])
+def test_which_rows_are_rewarded_has_nothing_to_do_with_their_entropy(reward_seed: int) -> None:
     """The rewards' random numbers are not those that built the world, and every rewarded row can be rewarded."""
     shares = []
-    for seed in range(20):
+    for seed in range(60):
         sandbox = world(seed=seed, rows=only({"kind": "two-level", "low": 2, "high": 8}), triggers={"count": 0})
-        reward = teachers.Tilted(teachers.Oracle(sandbox), sandbox).reward
+        reward = teachers.Tilted(teachers.Oracle(sandbox), sandbox, good=0.1, seed=reward_seed).reward
         rows = reward.any(dim=1)
+        assert int(rows.sum()) == 6
         assert (torch.from_numpy(sandbox.pi)[reward] > 0).all()
         shares.append(float((torch.from_numpy(sandbox.row_entropy)[rows] < 1).float().mean()))
-    assert 0.3 < sum(shares) / len(shares) < 0.7
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.08)  # 4 standard errors
+
+
+def test_a_row_whose_whole_support_is_rewarded_stays_what_it_is_at_horizon_1() -> None:
+    sandbox = world(rows=only({"kind": "two-level", "low": 1, "high": 8}), triggers={"count": 0})
+    teacher = teachers.Tilted(teachers.Bigram(sandbox), sandbox, beta=0.1, share=1.0)
+    tokens = torch.arange(12)[None]
+    labels = sandbox.labels(tokens)
+    change = (teacher.log_probs(tokens, labels).exp() - labels.law.exp()).abs().amax(-1)[0]
+    certain = torch.from_numpy(sandbox.row_entropy == 0)
+    assert 0 < certain.sum() < 12
+    assert torch.equal(change == 0, certain)
+
+
+def test_copying_moves_where_triggers_are_rewarded_or_the_future_counts() -> None:
+    def change_at_copyable(part: type[teachers.Oracle] | type[teachers.Bigram], where: dict, horizon: int) -> float:
+        sandbox = world(**where)
+        tokens, labels = some_tokens(sandbox, 64)
+        of = part(sandbox)
+        teacher = teachers.Tilted(of, sandbox, beta=0.5, horizon=horizon, share=1.0)
+        change = (teacher.log_probs(tokens, labels) - of.log_probs(tokens, labels)).exp().sub(1).abs()
+        return float(change[labels.copyable].nan_to_num(0).max())
+
+    bernoulli = {"triggers": only(kind="bernoulli", rate=0.3)}
+    assert change_at_copyable(teachers.Oracle, {}, 1) == 0
+    assert change_at_copyable(teachers.Oracle, {}, 2) == 0, "a certain target stays"
+    assert change_at_copyable(teachers.Bigram, {}, 1) < 1e-6
+    assert change_at_copyable(teachers.Bigram, {}, 2) > 0.1
+    assert change_at_copyable(teachers.Oracle, bernoulli, 1) > 0.1
