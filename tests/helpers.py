@@ -1,5 +1,7 @@
 """Builders that several tests use: small configs, small worlds, and a network that is an induction circuit by hand."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +60,11 @@ def transformer(*, d_vocab: int = 12, n_ctx: int = 16, seed: int = 0, **changes:
         for name, parameter in model.named_parameters():
             parameter.normal_(float(name.endswith("weight")), 0.3, generator=generator)
     return model.requires_grad_(False)
+
+
+def copied(experiment: Path, to: Path) -> Path:
+    """A copy of an experiment without what other tests have had measured and drawn there."""
+    return Path(shutil.copytree(experiment, to, ignore=shutil.ignore_patterns("tables", "figures")))
 
 
 def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Transformer:

@@ -15,13 +15,13 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run, RunWriter, list_runs, load
 from mechdistill.runs._weights import load_weights, save_weights
 from mechdistill.training import train
-from tests.helpers import micro, only
+from tests.helpers import copied, micro, only
 
 
 @pytest.fixture
 def copy(trained: Experiment, tmp_path: Path) -> Path:
     """A copy of the trained experiment that a test may change."""
-    return Path(shutil.copytree(trained.path, tmp_path / "copy"))
+    return copied(trained.path, tmp_path / "copy")
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from mechdistill.runs import Experiment, Run, list_runs, sql
 from mechdistill.runs._query import _identify
 from mechdistill.runs._tables import read_table, write_table
 from mechdistill.tables import METRIC_COLUMNS, RUN_COLUMNS, TABLES
-from tests.helpers import micro
+from tests.helpers import copied, micro
 
 OWN = ["experiment", "path"]
 
@@ -24,8 +24,8 @@ OWN = ["experiment", "path"]
 def measured(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an experiment, measured, in a directory whose name is hostile, and the same again deeper down."""
     folder = tmp_path_factory.mktemp("query")
-    shutil.copytree(trained.path, folder / 'it\'s a "run"; --')
-    shutil.copytree(trained.path, folder / "deeper/down")
+    copied(trained.path, folder / 'it\'s a "run"; --')
+    copied(trained.path, folder / "deeper/down")
     first = Experiment(folder / 'it\'s a "run"; --')
     md.induction_scores(first, "last")
     md.row_curves(first, "last")
@@ -35,7 +35,7 @@ def measured(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def copy(trained: Experiment, tmp_path: Path) -> Path:
     """A folder with a copy of the trained experiment that a test may damage."""
-    shutil.copytree(trained.path, tmp_path / "runs/copy")
+    copied(trained.path, tmp_path / "runs/copy")
     return tmp_path / "runs"
 
 
