@@ -183,16 +183,16 @@ def _in_processes(
             while waiting or running:
                 if stopped():
                     stop.set()
+                unfinished = {str(config.path) for config in (*waiting, *running.values())}
                 for config in list(waiting):
                     blocked = _blocked(config, outcomes)
-                    pending = {str(other.path) for other in (*waiting, *running.values())}
                     if stop.is_set():
                         waiting.remove(config)
                         ended(Outcome(str(config.path), "waiting"))
                     elif blocked:
                         waiting.remove(config)
                         ended(blocked)
-                    elif not pending & {str(path) for path in config.needs} and len(running) < settings.jobs:
+                    elif len(running) < settings.jobs and unfinished.isdisjoint(map(str, config.needs)):
                         waiting.remove(config)
                         with _no_sigint():
                             future = pool.submit(_work, root, config, settings)
