@@ -11,7 +11,7 @@ from mechdistill.config import ExperimentConfig, expand, load_experiment, preset
 from mechdistill.errors import MechdistillError
 from mechdistill.training import estimate, train
 from tests.helpers import micro, only
-from tests.training.test_training import fingerprints, opened, start_in_the_background, states
+from tests.training.test_training import fingerprints, of_runs, opened, start_in_the_background, states
 
 TWELVE = {
     "spt": {},
@@ -44,7 +44,7 @@ def twelve(**changes) -> ExperimentConfig:
 
 
 def finished_runs(out: Path) -> int:
-    return sum('"finished"' in path.read_text() for path in out.rglob("status.json"))
+    return sum('"finished"' in path.read_text() for path in of_runs(out, "status.json"))
 
 
 @pytest.mark.slow

@@ -103,10 +103,15 @@ def start_in_the_background(config: ExperimentConfig, out: Path, jobs: int) -> s
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def of_runs(out: Path, file: str) -> list[Path]:
+    """That file of every run that has it; looks into no directory that a run may be removing meanwhile."""
+    return [*out.glob(f"*/seed-*/{file}"), *out.glob(f"teachers/*/seed-*/{file}")]
+
+
 def wait_for_state(process: subprocess.Popen, out: Path) -> None:
     """Until some run of the experiment could resume, the process has ended, or a minute is over."""
     deadline = time.monotonic() + 60
-    while not list(out.rglob("state.safetensors")) and process.poll() is None and time.monotonic() < deadline:
+    while not of_runs(out, "resume/state.safetensors") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
