@@ -10,7 +10,7 @@ import pandas as pd
 
 from mechdistill import stats
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, Run
+from mechdistill.runs import Experiment, Run, pick
 
 OUTCOMES = {
     "loss": ("loss", None),
@@ -64,27 +64,21 @@ def outcomes(runs: Sequence[tuple[str, Run]], formed: float | None = None) -> pd
     """What runs, given with their arms' names, came to: columns arm, seed, metric, value, as described in `compare`."""
     named = [run.metrics().assign(arm=arm, run=f"{arm}/{run.config.seed}") for arm, run in runs]
     metrics = pd.concat(named, ignore_index=True).astype({"arm": "string"})
-    metrics = metrics[metrics["bucket"].isna()]
     last = metrics[metrics["step"] == metrics.groupby("run")["step"].transform("max")]
     tables = [
-        _pick(last, metric, occurrence).assign(metric=name)[["arm", "seed", "metric", "value"]]
+        pick(last, metric, occurrence).assign(metric=name)[["arm", "seed", "metric", "value"]]
         for name, (metric, occurrence) in OUTCOMES.items()
     ]
     whole = {f"{arm}/{run.config.seed}" for arm, run in runs if run.config.branch is None}
-    curves = _pick(metrics[metrics["run"].isin(whole)], "copy-accuracy", 2)
+    curves = pick(metrics[metrics["run"].isin(whole)], "copy-accuracy", 2)
     if len(curves):
-        baseline = float(_pick(metrics, "no-matching-accuracy", 2)["value"].mean())
+        baseline = float(pick(metrics, "no-matching-accuracy", 2)["value"].mean())
         threshold = (1 + baseline) / 2 if formed is None else formed
         # tokens instead of steps: arms may differ in batch size
         formation = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
         horizon = int(curves.groupby("run")["tokens"].max().min())
         tables.append(stats.restricted_steps(formation, horizon).assign(metric=FORMATION))
     return pd.concat(tables, ignore_index=True)
-
-
-def _pick(metrics: pd.DataFrame, metric: str, occurrence: int | None) -> pd.DataFrame:
-    rows = metrics[metrics["metric"] == metric]
-    return rows[rows["occurrence"].isna()] if occurrence is None else rows[rows["occurrence"] == occurrence]
 
 
 def _compare(values: pd.DataFrame, baseline: str) -> pd.DataFrame:

@@ -25,8 +25,8 @@ def read_arguments(
         smoothing = experiment.arms[arm].label_smoothing
         if isinstance(smoothing, MatchedSmoothing) and smoothing.match not in wanted:
             raise MechdistillError(f"--arms {arms}: {arm} has to match {smoothing.match}; name that arm too")
-    chosen = {name: arm for name, arm in experiment.model_dump(mode="json")["arms"].items() if name in wanted}
-    return check_experiment({**experiment.model_dump(mode="json"), "arms": chosen})
+    data = experiment.model_dump(mode="json")
+    return check_experiment({**data, "arms": {name: arm for name, arm in data["arms"].items() if name in wanted}})
 
 
 def parse_checkpoint(text: str) -> int | str:

@@ -87,17 +87,19 @@ class ExperimentConfig(Model):
             if self.teacher_training(name).schedule == "trunk":
                 raise ValueError(f"{where}.training.schedule=trunk: a teacher has no branches; set cosine or constant")
             self.teacher_model(name)
-            triggers = self.teacher_sandbox(name).triggers
-            if teacher.until and triggers.kind == "fixed" and triggers.count == 0:
+            sandbox = self.teacher_sandbox(name)
+            if teacher.until and sandbox.is_plain:
                 raise ValueError(f"{where}.until: copy-accuracy needs triggers, and its world has none (count 0)")
         if isinstance(teacher, ProgressiveTeacher):
             of = self.teachers[teacher.of]
             if not (isinstance(of, CheckpointTeacher) and of.is_trained_here):
                 raise ValueError(f"{where}.of={teacher.of}: must be a checkpoint teacher that this experiment trains")
-        if isinstance(teacher, TiltedTeacher) and teacher.horizon > 1:
-            base = self.teachers[teacher.of].kind if teacher.of else "oracle"
-            if base not in ("oracle", "bigram"):
-                raise ValueError(f"{where}.horizon={teacher.horizon}: is exact for an oracle or a bigram only; use 1")
+        if (
+            isinstance(teacher, TiltedTeacher)
+            and teacher.horizon > 1
+            and self._tilted_kind(teacher) not in ("oracle", "bigram")
+        ):
+            raise ValueError(f"{where}.horizon={teacher.horizon}: is exact for an oracle or a bigram only; use 1")
 
     def _check_arm(self, name: str, arm: ArmConfig) -> None:
         where = f"arms.{name}"
@@ -149,7 +151,7 @@ class ExperimentConfig(Model):
 
     def _check_triggers(self, where: str, arm: ArmConfig, sandbox: SandboxConfig, parts: dict[str, Teacher]) -> None:
         """Raise ValueError for what depends on triggers in a world that has none: it would be another arm's twin."""
-        if sandbox.triggers.kind != "fixed" or sandbox.triggers.count > 0:
+        if not sandbox.is_plain:
             return
         dead = {
             "ce_weights": arm.ce_weights != OccurrenceWeights(),
@@ -170,20 +172,22 @@ class ExperimentConfig(Model):
                     f"{where}: {part} knows {theirs.vocab} tokens and {theirs.seq_len} positions, the arm has "
                     f"{sandbox.vocab} and {sandbox.seq_len}; set teachers.{part}.sandbox to the arm's"
                 )
-            if teacher.sandbox is None and theirs.model_copy(update={"seq_len": sandbox.seq_len}) != sandbox:
+            if teacher.sandbox is None and not theirs.is_world_of(sandbox):
                 raise ValueError(
                     f"{where}: {part} is trained in another world than the arm's; set teachers.{part}.sandbox to the "
                     "arm's, or to {} if that is meant"
                 )
         if isinstance(teacher, TiltedTeacher) and teacher.horizon > 1:
-            triggers = sandbox.triggers
-            plain = triggers.kind == "fixed" and triggers.count == 0
-            base = self.teachers[teacher.of].kind if teacher.of else "oracle"
-            if base == "oracle" and not plain and (triggers.kind == "bernoulli" or teacher.horizon > 2):
+            exact = sandbox.is_plain or (sandbox.shows_triggers and teacher.horizon == 2)
+            if self._tilted_kind(teacher) == "oracle" and not exact:
                 raise ValueError(
                     f"{where}: teachers.{part}.horizon={teacher.horizon} is exact only where the chain is plain "
                     "(triggers.count 0), or at 2 with fixed triggers; lower it"
                 )
+
+    def _tilted_kind(self, teacher: TiltedTeacher) -> str:
+        """Kind of the teacher before tuning."""
+        return self.teachers[teacher.of].kind if teacher.of else "oracle"
 
     def arm_training(self, arm: str) -> TrainingConfig:
         """`training` as this arm sees it, its overrides applied."""

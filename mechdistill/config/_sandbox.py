@@ -108,6 +108,20 @@ class SandboxConfig(Model):
     rows: Annotated[Rows, _with_kind("graded")] = GradedRows()
     triggers: Annotated[Triggers, _with_kind("fixed")] = FixedTriggers()
 
+    @property
+    def shows_triggers(self) -> bool:
+        """Whether a token says if it is a trigger: not where every sequence draws its own."""
+        return isinstance(self.triggers, FixedTriggers)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a plain chain: no triggers, nothing to copy."""
+        return isinstance(self.triggers, FixedTriggers) and self.triggers.count == 0
+
+    def is_world_of(self, other: "SandboxConfig") -> bool:
+        """Whether it differs from the other in the length of its sequences at most."""
+        return self.model_copy(update={"seq_len": other.seq_len}) == other
+
     @model_validator(mode="after")
     def _check_rows(self) -> Self:
         rows = self.rows

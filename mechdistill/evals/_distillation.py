@@ -1,7 +1,5 @@
 """How good a teacher is, what an objective asks for, and which positions routing picks: on an evaluation set."""
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -10,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdistill.evals._row_curves import row_curves
+from mechdistill.evals._rows import by_bucket, by_row, finite, occurrences
 from mechdistill.objective import Weights
 from mechdistill.positions import EvaluationSet, Positions, masked_mean
-from mechdistill.sandbox import N_BUCKETS
 from mechdistill.tables import frame
 
 
@@ -32,12 +30,12 @@ def teacher_metrics(teacher: Positions) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"metric": "teacher-missing-mass", "value": float(missing.mean())}]
     for metric, values in (("teacher-kl", teacher.kl), ("teacher-squared-error", teacher.squared_error)):
         rows.append({"metric": metric, "value": masked_mean(values, data.ordinary), "occurrence": 0})
-        rows += _by_bucket(metric, values, data)
+        rows += by_bucket(metric, values, data)
     rows += [
         {"metric": "teacher-copy-accuracy", "value": masked_mean(teacher.correct, data.copyable), "occurrence": 2},
         {"metric": "teacher-copy-mass", "value": masked_mean(mass, data.copyable), "occurrence": 2},
     ]
-    return _finite(rows)
+    return finite(rows)
 
 
 def objective_metrics(
@@ -58,8 +56,8 @@ def objective_metrics(
     for metric, values in (("floor", floor), ("learner", student.kl - floor)):
         for occurrence, mask in ((0, data.ordinary), (1, data.first), (2, data.copyable)):
             rows.append({"metric": metric, "value": masked_mean(values, mask), "occurrence": occurrence})
-        rows += _by_bucket(metric, values, data)
-    return _finite(rows)
+        rows += by_bucket(metric, values, data)
+    return finite(rows)
 
 
 def routing_metrics(data: EvaluationSet, routed: Bool[Tensor, "batch pos"]) -> list[dict[str, Any]]:
@@ -70,7 +68,7 @@ def routing_metrics(data: EvaluationSet, routed: Bool[Tensor, "batch pos"]) -> l
     are routed, chance being the routed fraction. Source: arXiv 2509.01649 routes to spare the copyable positions.
     """
     both = (routed & data.copyable).sum()
-    return _finite(
+    return finite(
         [
             {"metric": "routed-fraction", "value": float(routed.float().mean())},
             {"metric": "routing-precision", "value": float(both / routed.sum())},
@@ -90,25 +88,10 @@ def describe_targets(
     table = frame("row-curves", []) if teacher is None else row_curves(teacher)
     if floor is None:
         return table
-    rows: list[dict[str, Any]] = []
-    for row in data.tokens[data.ordinary].unique().tolist():
-        about = {"row": row, "row_entropy": float(data.sandbox.row_entropy[row]), "occurrence": 0}
-        mask = data.ordinary & (data.tokens == row)
-        bucket = int(data.sandbox.bucket[row]) if data.sandbox.bucket[row] >= 0 else None
-        rows.append({"metric": "floor", "value": masked_mean(floor, mask), "bucket": bucket, **about})
-    occurrence = data.labels.occurrence
-    for number, mask in ((1, occurrence == 1), (2, occurrence == 2), (3, occurrence >= 3)):
-        rows.append({"metric": "floor", "value": masked_mean(floor, mask), "occurrence": number})
-    floors = frame("row-curves", _finite(rows))
+    rows = [{"metric": "floor", "value": row.means["floor"], **row.about} for row in by_row({"floor": floor}, data)]
+    rows += [
+        {"metric": "floor", "value": masked_mean(floor, mask), "occurrence": number}
+        for number, mask in occurrences(data)
+    ]
+    floors = frame("row-curves", finite(rows))
     return floors if table.empty else pd.concat([table, floors], ignore_index=True)
-
-
-def _by_bucket(metric: str, values: Float[Tensor, "batch pos"], data: EvaluationSet) -> Iterator[dict[str, Any]]:
-    for bucket in range(N_BUCKETS):
-        mean = masked_mean(values, data.labels.bucket == bucket)
-        yield {"metric": metric, "value": mean, "bucket": bucket, "occurrence": 0}
-
-
-def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without rows over no position at all (nan), and without infinite KLs."""
-    return [row for row in rows if math.isfinite(row["value"])]

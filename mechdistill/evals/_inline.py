@@ -1,11 +1,10 @@
 """The evaluation that runs inside training: a few per cent of its time, the numbers that learning curves need."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
+from mechdistill.evals._rows import by_bucket, finite
 from mechdistill.positions import Positions, masked_mean
-from mechdistill.sandbox import N_BUCKETS
 
 
 def inline_metrics(positions: Positions) -> list[dict[str, Any]]:
@@ -16,16 +15,14 @@ def inline_metrics(positions: Positions) -> list[dict[str, Any]]:
     `copy-accuracy` (in [0, 1]) at occurrence 1 and at occurrence >= 2 (given as 2), never pooled; chance accuracy is
     1/vocab, and `no-matching-accuracy` is what a guesser reaches that knows the triggers but matches nothing.
     """
-    return [row for row in _rows(positions) if math.isfinite(row["value"])]
+    return finite(_rows(positions))
 
 
 def _rows(positions: Positions) -> Iterator[dict[str, Any]]:
     data = positions.data
     yield {"metric": "loss", "value": float(positions.loss.mean())}
     yield {"metric": "kl", "value": masked_mean(positions.kl, data.ordinary), "occurrence": 0}
-    for bucket in range(N_BUCKETS):
-        mask = data.labels.bucket == bucket
-        yield {"metric": "kl", "value": masked_mean(positions.kl, mask), "bucket": bucket, "occurrence": 0}
+    yield from by_bucket("kl", positions.kl, data)
     for occurrence, mask in ((1, data.first), (2, data.copyable)):
         for metric, values in (
             ("copy-loss", positions.loss),

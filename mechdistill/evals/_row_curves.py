@@ -1,11 +1,10 @@
 """How well each row of the transition matrix is learned, and copying by occurrence: one checkpoint at a time."""
 
-import math
 from typing import Any
 
 import pandas as pd
-import torch
 
+from mechdistill.evals._rows import by_row, finite, occurrences
 from mechdistill.positions import Positions, masked_mean
 from mechdistill.tables import frame
 
@@ -22,28 +21,11 @@ def row_curves(positions: Positions) -> pd.DataFrame:
     Sources: arXiv 2509.01649 (rows by entropy), Menon et al. 2021 (squared error).
     """
     data = positions.data
-    sandbox = data.sandbox
     rows: list[dict[str, Any]] = []
-
-    tokens = data.tokens[data.ordinary]
-    visits = torch.bincount(tokens, minlength=sandbox.vocab)
-    sums = {
-        metric: torch.zeros(sandbox.vocab, dtype=torch.float64).index_add_(0, tokens, values[data.ordinary].double())
-        for metric, values in (("kl", positions.kl), ("squared-error", positions.squared_error))
-    }
-    for row in visits.nonzero()[:, 0].tolist():
-        n = int(visits[row])
-        about = {
-            "row": row,
-            "row_entropy": float(sandbox.row_entropy[row]),
-            "bucket": int(sandbox.bucket[row]),
-            "occurrence": 0,
-        }
-        rows += [{"metric": m, "value": float(total[row]) / n, **about} for m, total in sums.items()]
-        rows.append({"metric": "positions", "value": n, **about})
-
-    occurrence = data.labels.occurrence
-    for number, mask in ((1, occurrence == 1), (2, occurrence == 2), (3, occurrence >= 3)):
+    for row in by_row({"kl": positions.kl, "squared-error": positions.squared_error}, data):
+        rows += [{"metric": metric, "value": mean, **row.about} for metric, mean in row.means.items()]
+        rows.append({"metric": "positions", "value": row.visits, **row.about})
+    for number, mask in occurrences(data):
         for metric, values in (
             ("copy-loss", positions.loss),
             ("copy-excess", positions.excess),
@@ -53,4 +35,4 @@ def row_curves(positions: Positions) -> pd.DataFrame:
             if metric == "no-matching-accuracy" and number == 1:
                 continue  # nothing could be matched yet
             rows.append({"metric": metric, "value": masked_mean(values, mask), "occurrence": number})
-    return frame("row-curves", [row for row in rows if math.isfinite(row["value"])])
+    return frame("row-curves", finite(rows))

@@ -15,6 +15,7 @@ from mechdistill.config import (
     ForwardKL,
     MatchedSmoothing,
     OccurrenceWeights,
+    OptimalAlpha,
     RampAlpha,
     StagedAlpha,
 )
@@ -23,7 +24,7 @@ from mechdistill.objective._divergences import DIVERGENCES, forward_kl
 from mechdistill.objective._mixture import Losses, Weights, mixture
 from mechdistill.objective._routing import Seen, route, taken
 from mechdistill.sandbox import Labels
-from mechdistill.teachers import Moment, mixed, soften
+from mechdistill.teachers import Moment, mixed, soften, uniform_like
 
 
 class Asked(NamedTuple):
@@ -52,6 +53,11 @@ class Objective:
         self._divergence: Callable[[Tensor, Tensor], Tensor] = partial(DIVERGENCES[config.divergence.kind], **settings)
         self._needs_support = config.divergence.kind == "reverse-kl" or settings.get("beta") == 1
 
+    @property
+    def reads_the_expected_law(self) -> bool:
+        """Whether weights depend on `Asked.expected`, so that training has to have it and not the targets alone."""
+        return self.config.routing is not None or isinstance(self.config.alpha, OptimalAlpha)
+
     def loss(self, asked: Asked, next_tokens: Int[Tensor, "batch pos"]) -> Losses:
         """Its value on a batch; see `mixture`."""
         return mixture(
@@ -72,27 +78,24 @@ class Objective:
         Signals and alpha read the law that targets are drawn from, never the draws: where those agree by chance would
         otherwise be chosen, and the targets no longer be unbiased.
         """
-        alpha = self.alpha(asked)
-        plain = Weights((1 - alpha) * self._ce_weights(asked), alpha, torch.zeros_like(alpha, dtype=torch.bool))
-        routing = self.config.routing
+        plain, routing = self._unrouted_weights(asked), self.config.routing
         if routing is None or asked.expected is None:
             return plain
-        draws = torch.rand(alpha.shape, generator=asked.moment.generator("routing")).to(alpha.device)
-        copyable = asked.labels.copyable.to(alpha.device)
+        draws = torch.rand(plain.soft.shape, generator=asked.moment.generator("routing")).to(plain.soft.device)
+        copyable = asked.labels.copyable.to(plain.soft.device)
         routed = route(routing, Seen(asked.expected, asked.student, copyable, draws))
-        elsewhere = self._routed_weights(asked, plain)
-        return Weights(
-            torch.where(routed, elsewhere.hard, plain.hard), torch.where(routed, elsewhere.soft, plain.soft), routed
-        )
+        hard = torch.where(routed, self._kept(asked, plain), plain.hard)
+        return Weights(hard, torch.where(routed, 0.0, plain.soft), routed)
 
-    def _routed_weights(self, asked: Asked, plain: Weights) -> Weights:
-        """What routed positions get instead of `plain`."""
+    def _unrouted_weights(self, asked: Asked) -> Weights:
+        alpha = self.alpha(asked)
+        hard = (1 - alpha) * self._by_occurrence(self.config.ce_weights, asked)
+        return Weights(hard, alpha, torch.zeros_like(alpha, dtype=torch.bool))
+
+    def _kept(self, asked: Asked, plain: Weights) -> Float[Tensor, "batch pos"]:
+        """Weight of the cross-entropy where a position is routed; its other term has none."""
         assert self.config.routing is not None
-        hard = self._ce_weights(asked) if self.config.routing.keep == 1 else plain.hard
-        return Weights(hard, torch.zeros_like(hard), torch.ones_like(plain.routed))
-
-    def _ce_weights(self, asked: Asked) -> Float[Tensor, "batch pos"]:
-        return self._by_occurrence(self.config.ce_weights, asked)
+        return self._by_occurrence(self.config.ce_weights, asked) if self.config.routing.keep == 1 else plain.hard
 
     @torch.no_grad()
     def alpha(self, asked: Asked) -> Float[Tensor, "batch pos"]:
@@ -131,7 +134,7 @@ class Objective:
         if weights is None:
             return None
         law = asked.labels.law.to(asked.student.device)
-        target = mixed(law, _uniform_like(law), torch.as_tensor(self.smoothing, device=law.device))
+        target = mixed(law, uniform_like(law), torch.as_tensor(self.smoothing, device=law.device))
         if asked.expected is None:
             return torch.where(weights.hard[..., None] > 0, target, torch.nan)
         share = weights.soft / (weights.hard + weights.soft)
@@ -150,11 +153,10 @@ class Objective:
             return self.weights(asked)
         if routing.signal != "random":
             return None
-        plain = Weights((1 - (alpha := self.alpha(asked))) * self._ce_weights(asked), alpha, alpha < 0)
-        routed = self._routed_weights(asked, plain)
-        n = alpha.shape[1] if routing.scope == "sequence" else alpha.numel()
+        plain = self._unrouted_weights(asked)
+        n = plain.soft.shape[1] if routing.scope == "sequence" else plain.soft.numel()
         share = taken(routing, n) / n
-        hard = (1 - share) * plain.hard + share * routed.hard
+        hard = (1 - share) * plain.hard + share * self._kept(asked, plain)
         return Weights(hard, (1 - share) * plain.soft, plain.routed)
 
     def _by_occurrence(self, values: OccurrenceWeights | AlphaByOccurrence, asked: Asked) -> Float[Tensor, "batch pos"]:
@@ -169,7 +171,7 @@ class Objective:
         if teacher is None or not self._needs_support:
             return teacher
         if self._floor is not None:
-            return mixed(teacher, _uniform_like(teacher), torch.as_tensor(self._floor, device=teacher.device))
+            return mixed(teacher, uniform_like(teacher), torch.as_tensor(self._floor, device=teacher.device))
         if bool((teacher == -torch.inf).any()):
             raise MechdistillError(
                 f"divergence={self.config.divergence.kind}: infinite, since the teacher excludes tokens; "
@@ -203,7 +205,7 @@ def matched_smoothing(law: Float[Tensor, "batch pos vocab"], distance: float) ->
     exact = law.double()
 
     def excess(smoothing: float) -> float:
-        target = mixed(exact, _uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype))
+        target = mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype))
         return float(forward_kl(exact, target).mean()) - distance
 
     if not 1e-6 <= distance <= excess(0.999) + distance:
@@ -212,7 +214,3 @@ def matched_smoothing(law: Float[Tensor, "batch pos vocab"], distance: float) ->
             f"{excess(0.999) + distance:.3g}, what smoothing can reach; match another arm"
         )
     return float(root_scalar(excess, bracket=(0.0, 0.999), xtol=1e-9).root)
-
-
-def _uniform_like(law: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos vocab"]:
-    return torch.full_like(law, -math.log(law.shape[-1]))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._files import remove_leftovers, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
-    from mechdistill.runs._metrics import HEADLINE, headline
+    from mechdistill.runs._metrics import HEADLINE, headline, pick
     from mechdistill.runs._numerics import numerics
     from mechdistill.runs._publish import publish
     from mechdistill.runs._query import list_runs, sql
@@ -35,6 +35,7 @@ _HOMES = {
     "load": "_read",
     "network": "_words",
     "numerics": "_numerics",
+    "pick": "_metrics",
     "publish": "_publish",
     "remove_leftovers": "_files",
     "sql": "_query",
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "network",
     "numerics",
+    "pick",
     "publish",
     "remove_leftovers",
     "sql",

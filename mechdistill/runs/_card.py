@@ -57,7 +57,7 @@ def card(
 
 def _front_matter(configs: list[RunConfig], license: str | None) -> str:
     tags = ["mechanistic-interpretability", "induction-heads", "synthetic-data"]
-    if any(config.objective.model_dump()["alpha"] != 0 for config in configs):
+    if any(config.objective.distils for config in configs):
         tags.append("knowledge-distillation")
     lines = ["---", "library_name: mechdistill", *([f"license: {license}"] if license else []), "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---"])

@@ -67,9 +67,11 @@ HEADLINE = {
 def headline(metrics: pd.DataFrame) -> dict[str, float]:
     """The few numbers that say what a run came to, at its last step."""
     last = metrics[metrics["step"] == metrics["step"].max()]
-    last = last[last["bucket"].isna()]
-    values = {
-        column: last[(last["metric"] == metric) & (last["occurrence"] == occurrence)]["value"]
-        for column, (metric, occurrence) in HEADLINE.items()
-    }
+    values = {column: pick(last, *wanted)["value"] for column, wanted in HEADLINE.items()}
     return {column: float(value.iloc[0]) for column, value in values.items() if len(value)}
+
+
+def pick(metrics: pd.DataFrame, metric: str, occurrence: int | None) -> pd.DataFrame:
+    """The rows of one metric at one occurrence (None: of none in particular), all buckets together."""
+    rows = metrics[(metrics["metric"] == metric) & metrics["bucket"].isna()]
+    return rows[rows["occurrence"].isna()] if occurrence is None else rows[rows["occurrence"] == occurrence]

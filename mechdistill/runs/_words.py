@@ -10,16 +10,16 @@ _DIVERGENCES = {"forward-kl": "KL(teacher ‖ student)", "reverse-kl": "KL(stude
 
 def world(sandbox: SandboxConfig) -> str:
     """The world in two sentences."""
-    triggers = sandbox.triggers.model_dump(mode="json")
     chain = (
         f"A first-order Markov chain over {sandbox.vocab} tokens, {sandbox.seq_len} predictions a sequence (seed "
         f"{sandbox.seed}); rows of the transition matrix: {_settings(sandbox.rows.model_dump(mode='json'))}."
     )
-    if triggers.get("count") == 0:
+    if sandbox.is_plain:
         return f"{chain} No triggers: there is nothing to copy."
+    triggers = _settings(sandbox.triggers.model_dump(mode="json"))
     return (
-        f"{chain} Triggers: {_settings(triggers)}; after a trigger comes that sequence's own target, unknown at the "
-        "trigger's first occurrence and copyable from context at every later one."
+        f"{chain} Triggers: {triggers}; after a trigger comes that sequence's own target, unknown at the trigger's "
+        "first occurrence and copyable from context at every later one."
     )
 
 
@@ -36,12 +36,12 @@ def treatment(config: RunConfig) -> str:
     usual = type(config.objective)().model_dump(mode="json")
     alpha = objective["alpha"]
     told = {"alpha", "teacher"}
-    if alpha == 0:
+    if not config.objective.distils:
         text = "Standard training on the labels alone: `L = CE(labels)`"
     else:
         told |= {"temperature", "divergence"}
         weight = alpha if isinstance(alpha, int | float) else "alpha"
-        divergence = objective.get("divergence", {"kind": "forward-kl"})
+        divergence = objective["divergence"]
         distance = _DIVERGENCES.get(divergence["kind"], f"{divergence['kind']}(teacher, student)")
         text = f"Distillation from `{objective['teacher']}`: `L = (1 - {weight})·CE(labels) + {weight}·{distance}`"
         if weight == "alpha":
@@ -50,7 +50,7 @@ def treatment(config: RunConfig) -> str:
             text += f", {_settings(divergence)}"
         if objective["temperature"] != 1:
             text += f", the teacher softened by the temperature {objective['temperature']:g}"
-    further = {k: v for k, v in objective.items() if k not in told and v != usual.get(k)}
+    further = {k: v for k, v in objective.items() if k not in told and v != usual[k]}
     text += "".join(f"; {key.replace('_', ' ')}: {_settings(value)}" for key, value in further.items())
     training = config.training
     budget = f"{training.tokens:,} tokens in batches of {training.batch} sequences"
@@ -59,9 +59,7 @@ def treatment(config: RunConfig) -> str:
 
 def teachers(config: RunConfig) -> dict[str, str]:
     """Definitions of the run's teachers by name, parts first."""
-    return {
-        name: _settings(definition) for name, definition in config.model_dump(mode="json").get("teachers", {}).items()
-    }
+    return {name: _settings(teacher.model_dump(mode="json")) for name, teacher in config.teachers.items()}
 
 
 def _settings(value: Any) -> str:

@@ -100,19 +100,19 @@ class RunWriter:
         """Append metric rows of one step."""
         _metrics.append(self.path, step, tokens, rows)
 
-    def save_resume(
-        self, tensors: Mapping[str, torch.Tensor], step: int, seconds: float, conditions: dict[str, str]
+    def save_state(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        step: int,
+        seconds: float,
+        conditions: dict[str, str],
+        *,
+        for_branch: bool = False,
     ) -> None:
-        """Store all that continuing from `step` needs."""
+        """Store all that continuing from `step` needs: for this run, or for good, for a branch that leaves there."""
+        path = layout.branch_path(self.path, step) if for_branch else self.path / layout.RESUME
         record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
-        save_weights(self.path / layout.RESUME, tensors, record)
-
-    def save_branch(
-        self, tensors: Mapping[str, torch.Tensor], step: int, seconds: float, conditions: dict[str, str]
-    ) -> None:
-        """Store all that a branch leaving at `step` needs."""
-        record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
-        save_weights(layout.branch_path(self.path, step), tensors, record)
+        save_weights(path, tensors, record)
 
     def write_metrics(self) -> None:
         """Turn the log into a table."""

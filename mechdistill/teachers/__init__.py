@@ -11,7 +11,7 @@ from mechdistill.teachers._corrupted import Noisy, Permuted
 from mechdistill.teachers._count import Count
 from mechdistill.teachers._drawn import Sampled, TopK, expected
 from mechdistill.teachers._exact import Bigram, Oracle, Uniform
-from mechdistill.teachers._laws import mixed, soften
+from mechdistill.teachers._laws import mixed, soften, uniform_like
 from mechdistill.teachers._protocol import Moment, Setting, Teacher, everyone
 from mechdistill.teachers._student import Ema
 from mechdistill.teachers._tilted import Tilted
@@ -88,4 +88,5 @@ __all__ = [
     "expected",
     "mixed",
     "soften",
+    "uniform_like",
 ]

@@ -1,6 +1,5 @@
 """Teachers made worse: with noise, or with their information taken away and their softness left."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from mechdistill.config import NoisyTeacher, PermutedTeacher, hashed_seed
 from mechdistill.sandbox import Labels
 from mechdistill.teachers._exact import named_or_oracle
-from mechdistill.teachers._laws import mixed
+from mechdistill.teachers._laws import mixed, uniform_like
 from mechdistill.teachers._protocol import Setting, Teacher
 
 
@@ -36,8 +35,7 @@ class Noisy(Teacher):
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log((1 - epsilon)·p + epsilon/vocab)."""
         law = self.parts[0].log_probs(tokens, labels)
-        uniform = torch.full_like(law, -math.log(law.shape[-1]))
-        noisy = mixed(law, uniform, torch.tensor(self._epsilon, dtype=torch.float64))
+        noisy = mixed(law, uniform_like(law), torch.tensor(self._epsilon, dtype=torch.float64))
         if self._below is None:
             return noisy
         return torch.where((labels.oracle_entropy <= self._below)[..., None], noisy, law)

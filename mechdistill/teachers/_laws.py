@@ -1,4 +1,6 @@
-"""What is done to laws, given as log-probabilities: softening one, and mixing two."""
+"""What is done to laws, given as log-probabilities: softening one, mixing two, and the one to mix in."""
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -26,3 +28,8 @@ def mixed(
     """
     both = torch.logaddexp(one + (-share).log1p(), other + share.log())
     return torch.where(share == 0, one, torch.where(share == 1, other, both))
+
+
+def uniform_like(log_probs: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos vocab"]:
+    """-ln(vocab) everywhere, in the shape and dtype of another law."""
+    return torch.full_like(log_probs, -math.log(log_probs.shape[-1]))

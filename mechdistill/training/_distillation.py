@@ -14,7 +14,7 @@ from mechdistill.model import Model
 from mechdistill.objective import Asked, Objective, entropy, forward_kl, matched_smoothing
 from mechdistill.positions import HELD_OUT, EvaluationSet, Positions
 from mechdistill.sandbox import Batch, Labels, Sandbox, TrainingData
-from mechdistill.teachers import soften
+from mechdistill.teachers import soften, uniform_like
 
 
 class Distillation:
@@ -64,7 +64,8 @@ class Distillation:
     def loss(self, logits: Tensor, batch: Batch, step: int, student: Model) -> tuple[Tensor, Tensor]:
         """The loss of a training batch, and the values behind `logged`."""
         log_probs = logits.float().log_softmax(dim=-1)
-        asked = self._ask(self._sandbox.labels(batch.tokens, batch.triggers), log_probs, step, student)
+        labels = self._sandbox.labels(batch.tokens, batch.triggers)
+        asked = self._ask(labels, log_probs, step, student, with_mean=self.objective.reads_the_expected_law)
         losses = self.objective.loss(asked, batch.next_tokens.to(self._device))
         with torch.no_grad():
             logged = [losses.total, losses.cross_entropy]
@@ -106,7 +107,7 @@ class Distillation:
         if self.teacher is None and not self.objective.smoothing:
             return None
         data = EvaluationSet.held_out(self._sandbox, HELD_OUT)
-        asked = self._ask(data.labels, _uniform(data), step, student)
+        asked = self._ask(data.labels, uniform_like(data.labels.law), step, student)
         floor = self._floor(asked) if self.objective.config.has_one_target else None
         teacher = None if asked.teacher is None else Positions(data, asked.teacher)
         return evals.describe_targets(data, teacher, floor)
@@ -128,15 +129,27 @@ class Distillation:
     def _everyone(self) -> list[teachers.Teacher]:
         return [] if self.teacher is None else list(teachers.everyone(self.teacher))
 
-    def _ask(self, labels: Labels, log_probs: Tensor, step: int, student: Model, law: Tensor | None = None) -> Asked:
-        """What the objective needs to know at a step; `law` is the teacher's where it is known already."""
+    def _ask(
+        self,
+        labels: Labels,
+        log_probs: Tensor,
+        step: int,
+        student: Model,
+        law: Tensor | None = None,
+        *,
+        with_mean: bool = True,
+    ) -> Asked:
+        """What the objective needs to know at a step; `law` is the teacher's where it is known already.
+
+        The mean of a teacher that draws costs its law once more: without it the draws stand in.
+        """
         moment = teachers.Moment(step, self._config.horizon, self._config.seed)
         if self.teacher is not None and law is None:
             for one in self._everyone():
                 one.advance(moment, student)
             law = self.teacher.log_probs(labels.row, labels).to(log_probs.device)
         expected = law
-        if self._mean is not None and self._mean is not self.teacher:
+        if with_mean and self._mean is not None and self._mean is not self.teacher:
             expected = self._mean.log_probs(labels.row, labels).to(log_probs.device)
         visits = step * self._config.training.batch * self._sandbox.seq_len * self._stationary
         return Asked(labels, law, expected, log_probs, moment, visits)
@@ -147,7 +160,7 @@ class Distillation:
         It is not known where a teacher draws inside another, follows the student (its errors would pass for the
         objective's), or goes by occurrences that the context does not show.
         """
-        visible = self._config.sandbox.triggers.kind == "fixed"
+        visible = self._config.sandbox.shows_triggers
         kinds = {one.kind for one in self._everyone()}
         if (self.teacher is not None and self._mean is None) or "ema" in kinds or ("splice" in kinds and not visible):
             return None
@@ -160,8 +173,8 @@ class Distillation:
         mean = teachers.expected(teacher)
         law = None if mean is None else mean.log_probs(data.tokens, data.labels)
         moment = teachers.Moment(0, self._config.horizon, self._config.seed)
-        asked = Asked(data.labels, law, law, _uniform(data), moment, torch.zeros_like(self._stationary))
-        visible = self._config.sandbox.triggers.kind == "fixed"
+        asked = Asked(data.labels, law, law, uniform_like(data.labels.law), moment, torch.zeros_like(self._stationary))
+        visible = self._config.sandbox.shows_triggers
         target = None if law is None else objective.target(asked, occurrence_is_visible=visible)
         if target is None:
             raise MechdistillError(
@@ -170,8 +183,3 @@ class Distillation:
             )
         distance = forward_kl(data.labels.law, target)
         return matched_smoothing(data.labels.law, float(distance[~distance.isnan()].mean()))
-
-
-def _uniform(data: EvaluationSet) -> Tensor:
-    """Log-probabilities of a student that knows nothing."""
-    return torch.zeros_like(data.labels.law).log_softmax(dim=-1)

@@ -192,14 +192,15 @@ class Trainer:
 
     def _store_resume(self) -> None:
         if self.step:
-            self.writer.save_resume(self._state(), self.step, self.seconds, self._conditions)
+            self._store_state()
 
     def _store_branch(self) -> None:
         if self.step in self.config.branch_points:
-            self.writer.save_branch(self._state(), self.step, self.seconds, self._conditions)
+            self._store_state(for_branch=True)
 
-    def _state(self) -> dict[str, torch.Tensor]:
-        return {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
+    def _store_state(self, *, for_branch: bool = False) -> None:
+        tensors = {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
+        self.writer.save_state(tensors, self.step, self.seconds, self._conditions, for_branch=for_branch)
 
     def _status(self, state: str) -> None:
         self.writer.set_status(state, step=self.step, tokens=self.step * self._tokens_per_step, seconds=self.seconds)

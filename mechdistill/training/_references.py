@@ -37,7 +37,7 @@ def check_references(config: RunConfig) -> None:
         if not isinstance(run, Run):
             raise MechdistillError(f"{where}: is an experiment; name one of its runs, like {teacher.run}/spt/seed-0")
         theirs, ours = run.config.sandbox, config.sandbox
-        if theirs.model_copy(update={"seq_len": ours.seq_len}) != ours or theirs.seq_len < ours.seq_len:
+        if not theirs.is_world_of(ours) or theirs.seq_len < ours.seq_len:
             raise MechdistillError(
                 f"{where}: was trained in another sandbox, or on shorter sequences; name another run"
             )
