@@ -13,28 +13,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechdistill.analysis import ablate, induction_scores, row_curves
-    from mechdistill.comparison import compare
+    from mechdistill.analysis import Applied, compare, prompt
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
+    from mechdistill.extend import ablation, attention_score, head_score, measure, metric
     from mechdistill.model import from_transformer_lens, to_transformer_lens
-    from mechdistill.prompting import prompt
+    from mechdistill.plugins import plugin
+    from mechdistill.registry import Registry
     from mechdistill.runs import Experiment, Run, load, publish, sql
+    from mechdistill.tables import Measure
     from mechdistill.training import train
+
+    ablate: Applied
+    induction_scores: Applied
+    row_curves: Applied
 
 _HOMES = {
     "Experiment": "mechdistill.runs",
     "MechdistillError": "mechdistill.errors",
     "Run": "mechdistill.runs",
-    "ablate": "mechdistill.analysis",
-    "compare": "mechdistill.comparison",
+    "ablation": "mechdistill.extend",
+    "attention_score": "mechdistill.extend",
+    "compare": "mechdistill.analysis",
     "from_transformer_lens": "mechdistill.model",
-    "induction_scores": "mechdistill.analysis",
+    "head_score": "mechdistill.extend",
     "load": "mechdistill.runs",
     "load_experiment": "mechdistill.config",
-    "prompt": "mechdistill.prompting",
+    "measure": "mechdistill.extend",
+    "metric": "mechdistill.extend",
+    "plugin": "mechdistill.plugins",
+    "prompt": "mechdistill.analysis",
     "publish": "mechdistill.runs",
-    "row_curves": "mechdistill.analysis",
     "sql": "mechdistill.runs",
     "to_transformer_lens": "mechdistill.model",
     "train": "mechdistill.training",
@@ -44,15 +53,18 @@ __all__ = [
     "Experiment",
     "MechdistillError",
     "Run",
-    "ablate",
+    "ablation",
+    "attention_score",
     "compare",
     "from_transformer_lens",
-    "induction_scores",
+    "head_score",
     "load",
     "load_experiment",
+    "measure",
+    "metric",
+    "plugin",
     "prompt",
     "publish",
-    "row_curves",
     "sql",
     "to_transformer_lens",
     "train",
@@ -60,10 +72,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    measure = _measures().get(name.replace("_", "-"))
+    if measure is None:
         raise AttributeError(f"module 'mechdistill' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return import_module("mechdistill.analysis").Applied(measure)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, *(name.replace("-", "_") for name in _measures())])
+
+
+def _measures() -> "Registry[Measure]":
+    """Every measure is a function here, a user's own too."""
+    return import_module("mechdistill.tables").MEASURES

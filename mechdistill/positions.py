@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechdistill.laws import cross_entropy, forward_kl
 from mechdistill.model import Model
-from mechdistill.objective import cross_entropy, forward_kl
-from mechdistill.sandbox import Batch, Labels, Sandbox
+from mechdistill.world import Batch, Labels, World, known
 
 HELD_OUT = 256
 """Sequences behind tables that are not made during training: of a checkpoint, and of a teacher row by row."""
@@ -23,13 +23,13 @@ HELD_OUT = 256
 class EvaluationSet:
     """Held-out sequences and what the oracle says of them, computed once and shared by every evaluation."""
 
-    sandbox: Sandbox
+    world: World
     batch: Batch
 
     @classmethod
-    def held_out(cls, sandbox: Sandbox, count: int) -> "EvaluationSet":
-        """The first `count` sequences of the sandbox's evaluation stream."""
-        return cls(sandbox, sandbox.evaluation(count))
+    def held_out(cls, world: World, count: int) -> "EvaluationSet":
+        """The first `count` sequences of the world's evaluation stream."""
+        return cls(world, world.evaluation(count))
 
     @property
     def tokens(self) -> Int[Tensor, "batch pos"]:
@@ -44,7 +44,7 @@ class EvaluationSet:
     @cached_property
     def labels(self) -> Labels:
         """What each position is."""
-        return self.sandbox.labels(self.tokens, self.batch.triggers)
+        return self.world.labels(self.tokens, self.batch.triggers)
 
     @cached_property
     def oracle_loss(self) -> Float[Tensor, "batch pos"]:
@@ -53,8 +53,8 @@ class EvaluationSet:
 
     @cached_property
     def no_matching_hits(self) -> Float[Tensor, "batch pos"]:
-        """Copy accuracy of a guesser that matches nothing, by position; see `Sandbox.no_matching_hits`."""
-        return self.sandbox.no_matching_hits(self.batch)
+        """Copy accuracy of a guesser that matches nothing, by position; see `KnownWorld.no_matching_hits`."""
+        return known(self.world, "no-matching accuracy").no_matching_hits(self.batch)
 
     @cached_property
     def ordinary(self) -> Bool[Tensor, "batch pos"]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mechdistill import analysis
+import mechdistill as md
 from mechdistill.config import load_experiment
 from mechdistill.runs import Experiment, load
 from mechdistill.training import train
@@ -24,13 +24,13 @@ def spt(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 def test_spt_forms_the_copy_circuit_in_every_seed(spt: Experiment) -> None:
     for run in spt.runs:
-        last = run.metrics().query("step == step.max() and occurrence == 2").set_index("metric")["value"]
+        last = run.metrics().query("step == step.max() and occurrence == '2+'").set_index("metric")["value"]
         assert last["copy-accuracy"] >= 0.95, run.name
         assert last["no-matching-accuracy"] < 0.6, "the baseline must leave room for a circuit"
 
 
 def test_knocking_out_the_lookup_heads_costs_five_times_its_control(spt: Experiment) -> None:
-    effects = analysis.ablate(spt).query("metric == 'copy-loss-delta' and ablation == 'mean'")
+    effects = md.ablate(spt).query("metric == 'copy-loss-delta' and ablation == 'mean'")
     for run, rows in effects.groupby("run"):
         lookup = rows[rows["what"] == "lookup"]["value"].item()
         controls = rows[rows["what"] == "lookup: outside"]["value"]
@@ -40,7 +40,7 @@ def test_knocking_out_the_lookup_heads_costs_five_times_its_control(spt: Experim
 
 
 def test_scores_rise_from_chance(spt: Experiment) -> None:
-    scores = analysis.induction_scores(spt).query("metric == 'trigger-lookup'")
+    scores = md.induction_scores(spt).query("metric == 'trigger-lookup'")
     best = scores.loc[scores.groupby("run")["value"].idxmax()]
     assert (best["value"] > 0.9).all()
     assert (best["null_max"] < 0.2).all()
@@ -51,9 +51,9 @@ def test_in_a_bernoulli_world_heads_become_general_induction_heads(tmp_path: Pat
     config = load_experiment(preset_name="general", settings=["arms={spt: {alpha: 0.0}}", "seeds=[0, 1]"])
     assert {outcome.state for outcome in train(config, tmp_path / "general", jobs=2)} == {"finished"}
     for run in load(tmp_path / "general").runs:
-        last = run.metrics().query("step == step.max() and occurrence == 2").set_index("metric")["value"]
+        last = run.metrics().query("step == step.max() and occurrence == '2+'").set_index("metric")["value"]
         assert last["copy-accuracy"] >= 0.95, run.name
         assert last["no-matching-accuracy"] < 0.3
-        general = analysis.induction_scores(run).query("metric == 'induction-general'")
+        general = md.induction_scores(run).query("metric == 'induction-general'")
         assert general["value"].max() > 0.4 > 10 * general["chance"].max()
         assert general["untrained"].max() < 0.1

@@ -1,25 +1,59 @@
-"""Measures of mechanism: head scores and ablations. Pure functions of a model, a sandbox and a generator."""
+"""Measures of mechanism: head scores and ablations. Pure functions of a hooked model, a world and a generator."""
 
-from mechdistill.circuits._ablation import ABLATIONS, ablate, ablated, clean_outputs, displaced
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
-from mechdistill.circuits._scores import SCORES, Score, attention_patterns, attention_to, head_scores
+from mechdistill.circuits._measures import measure_ablation, measure_scores, with_untrained_twin
+from mechdistill.circuits._probes import Probe, Probes, probes
+from mechdistill.circuits._view import HeadView
+from mechdistill.circuits.ablation import (
+    ABLATIONS,
+    Ablation,
+    ablate,
+    ablated,
+    clean_outputs,
+    displaced,
+    replaced,
+    targets,
+)
+from mechdistill.circuits.scores import (
+    SCORES,
+    Score,
+    Scored,
+    attention_score,
+    attention_to,
+    head_score,
+    head_scores,
+    ranking,
+)
 
 __all__ = [
     "ABLATIONS",
     "SCORES",
+    "Ablation",
     "CopyCircuit",
     "Head",
     "HeadSet",
+    "HeadView",
+    "Probe",
+    "Probes",
     "Score",
+    "Scored",
     "ablate",
     "ablated",
-    "attention_patterns",
+    "attention_score",
     "attention_to",
     "clean_outputs",
     "copy_circuit",
     "displaced",
+    "head_score",
     "head_scores",
+    "measure_ablation",
+    "measure_scores",
     "names",
     "parse_head",
+    "probes",
+    "ranking",
+    "replaced",
     "standouts",
+    "targets",
+    "with_untrained_twin",
 ]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from mechdistill.circuits.scores import PREVIOUS_AFTER_TRIGGER, TRIGGER_LOOKUP, Score
 from mechdistill.errors import MechdistillError
 
 
@@ -34,14 +35,14 @@ def names(heads: HeadSet) -> str:
     return " ".join(str(head) for head in heads)
 
 
-def standouts(scores: pd.DataFrame, metric: str) -> HeadSet:
+def standouts(scores: pd.DataFrame, score: Score) -> HeadSet:
     """The heads that a score singles out, in order of layer and head; none if it singles out no head.
 
     A head stands out if its score is (a) beyond every head's null by three standard deviations of its own, (b) at
     least twice chance, and (c) at least half of the best head's. (a) and (b) ask whether it does the thing at all,
     (c) whether it does it about as much as the best: circuits are sets, and several heads share the work.
     """
-    rows = scores[scores["metric"] == metric]
+    rows = scores[scores["metric"] == score.name]
     if rows.empty:
         return ()
     beyond_null = rows["value"] > rows["null_max"].fillna(rows["chance"]) + 3 * rows["null_sd"].fillna(0.0)
@@ -70,7 +71,7 @@ def copy_circuit(scores: pd.DataFrame) -> CopyCircuit:
     Lookup heads stand out in `trigger-lookup`; previous-token heads stand out in `previous-token-after-trigger` in a
     layer before the last lookup head.
     """
-    lookup = standouts(scores, "trigger-lookup")
+    lookup = standouts(scores, TRIGGER_LOOKUP)
     last = max((head.layer for head in lookup), default=0)
-    previous = tuple(head for head in standouts(scores, "previous-token-after-trigger") if head.layer < last)
+    previous = tuple(head for head in standouts(scores, PREVIOUS_AFTER_TRIGGER) if head.layer < last)
     return CopyCircuit(lookup, previous)

@@ -1,12 +1,30 @@
-"""Token sequences that isolate one behaviour: repeated blocks, and the same queries without the repetition."""
+"""Token sequences that isolate one behaviour: repeated blocks, the same queries without the repetition, and sequences
+of the world itself."""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechdistill.sandbox import Sandbox
+from mechdistill.world import World
+
+
+class Probe(NamedTuple):
+    """Sequences of one kind and what their positions hold."""
+
+    tokens: Int[Tensor, "batch pos"]
+    is_trigger: Bool[Tensor, "batch pos"]
+    length: int = 0  # of a repeated block; 0 for sequences of the world
+    occurrence: Int[Tensor, "batch pos"] | None = None  # of triggers, in sequences of the world (see `Labels`)
+
+
+class Probes(NamedTuple):
+    """What head scores look at."""
+
+    repeated: Probe  # [start] block block
+    control: Probe  # [start] other block, so that the queries are the same and only the repetition is gone
+    natural: Probe  # held-out sequences of the world
 
 
 class RepeatedBlocks(NamedTuple):
@@ -17,23 +35,38 @@ class RepeatedBlocks(NamedTuple):
     length: int
 
 
-def repeated_blocks(sandbox: Sandbox, batch: int, n_ctx: int, generator: torch.Generator) -> RepeatedBlocks:
-    """Blocks drawn without replacement that contain every trigger, after the sandbox's start token.
+def probes(world: World, sequences: int, n_ctx: int, generator: torch.Generator) -> Probes:
+    """So many sequences of each kind."""
+    blocks = repeated_blocks(world, sequences, n_ctx, generator)
+    fixed = torch.tensor(world.triggers, dtype=torch.long)
+    natural = world.evaluation(sequences)
+    occurrence = torch.zeros_like(natural.tokens)
+    if "triggers" in world.provides:
+        occurrence = world.labels(natural.tokens, natural.triggers).occurrence
+    return Probes(
+        Probe(blocks.repeated, torch.isin(blocks.repeated, fixed), blocks.length),
+        Probe(blocks.control, torch.isin(blocks.control, fixed), blocks.length),
+        Probe(natural.tokens, occurrence > 0, occurrence=occurrence),
+    )
+
+
+def repeated_blocks(world: World, batch: int, n_ctx: int, generator: torch.Generator) -> RepeatedBlocks:
+    """Blocks drawn without replacement that contain every trigger, after the world's start token.
 
     length = min((n_ctx - 1) // 2, vocab - 1), so 2·length + 1 <= n_ctx. The control keeps the second block, hence
-    the queries, and draws its first block afresh, so that only the repetition is gone. The sandbox has no
-    beginning-of-sequence token: `Sandbox.start_token`, which no block contains, stands in for it.
+    the queries, and draws its first block afresh, so that only the repetition is gone. A world need not have a
+    beginning-of-sequence token: `World.start_token`, which no block contains, stands in for it.
     """
-    length = min((n_ctx - 1) // 2, sandbox.vocab - 1)
+    length = min((n_ctx - 1) // 2, world.vocab - 1)
 
     def block() -> Tensor:
-        triggers = torch.tensor(sandbox.triggers)[torch.randperm(len(sandbox.triggers), generator=generator)]
-        others = [t for t in range(sandbox.vocab) if t != sandbox.start_token and t not in sandbox.triggers]
+        triggers = torch.tensor(world.triggers)[torch.randperm(len(world.triggers), generator=generator)]
+        others = [t for t in range(world.vocab) if t != world.start_token and t not in world.triggers]
         filler = torch.tensor(others)[torch.randperm(len(others), generator=generator)]
         tokens = torch.cat((triggers, filler)).long()[:length]
         return tokens[torch.randperm(length, generator=generator)]
 
-    start = torch.full((batch, 1), sandbox.start_token)
+    start = torch.full((batch, 1), world.start_token)
     first = torch.stack([block() for _ in range(batch)])
     other = torch.stack([block() for _ in range(batch)])
     return RepeatedBlocks(torch.cat((start, first, first), 1), torch.cat((start, other, first), 1), length)

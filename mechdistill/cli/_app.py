@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from mechdistill.cli._options import Directory, Fresh, Json
+from mechdistill.cli._measure import command
+from mechdistill.cli._options import Directory, Json
 from mechdistill.cli._runs import runs
+from mechdistill.tables import MEASURES
 
 app = typer.Typer(
     name="mechdistill",
@@ -60,43 +62,8 @@ def train(
     run_training(config, out or Path("runs") / config.name, jobs, device, logger or [], dry_run, json)
 
 
-@app.command("induction-scores")
-def induction_scores(
-    directory: Directory,
-    checkpoint: Annotated[str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")] = "last",
-    json: Json = False,
-    no_cache: Fresh = False,
-) -> None:
-    """Score every attention head: is it an induction head, a previous-token head, a copier from triggers?"""
-    from mechdistill.cli._measures import show_induction_scores
-
-    show_induction_scores(directory, checkpoint, json, no_cache)
-
-
-@app.command("row-curves")
-def row_curves(
-    directory: Directory,
-    checkpoint: Annotated[str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")] = "all",
-    json: Json = False,
-    no_cache: Fresh = False,
-) -> None:
-    """How each row of the transition matrix is learned, as a function of its entropy."""
-    from mechdistill.cli._measures import show_row_curves
-
-    show_row_curves(directory, checkpoint, json, no_cache)
-
-
-@app.command()
-def ablate(
-    directory: Directory,
-    checkpoint: Annotated[str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")] = "last",
-    json: Json = False,
-    no_cache: Fresh = False,
-) -> None:
-    """Knock out each head, and the copy circuit as a set: what does copying lose?"""
-    from mechdistill.cli._measures import show_ablation
-
-    show_ablation(directory, checkpoint, json, no_cache)
+for measure in MEASURES.values():
+    app.command(measure.name)(command(measure))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Reading the arguments of commands: seeds, checkpoints, and an experiment with its overrides."""
 
 from pathlib import Path
+from typing import Literal
 
 from mechdistill.config import ExperimentConfig, MatchedSmoothing, load_experiment
 from mechdistill.config import experiment as check_experiment
@@ -29,9 +30,9 @@ def read_arguments(
     return check_experiment({**data, "arms": {name: arm for name, arm in data["arms"].items() if name in wanted}})
 
 
-def parse_checkpoint(text: str) -> int | str:
+def parse_checkpoint(text: str) -> int | Literal["last", "all"]:
     """'last', 'all', or a step."""
-    if text in ("last", "all"):
+    if text == "last" or text == "all":
         return text
     if text.isdecimal():
         return int(text)

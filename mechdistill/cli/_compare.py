@@ -6,11 +6,11 @@ import pandas as pd
 from rich.table import Table
 
 from mechdistill import plots
-from mechdistill.cli._measures import write_figure
-from mechdistill.cli._print import number, print_json, stderr, stdout, table
-from mechdistill.comparison import PRIMARIES, compare
+from mechdistill.analysis import compare
+from mechdistill.cli._print import number, print_json, stderr, stdout, table, write_figure
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, load
+from mechdistill.tables import OUTCOMES
 
 
 def show_comparison(
@@ -39,7 +39,8 @@ def _experiment(path: Path) -> Experiment:
 
 
 def _table(metric: str, part: pd.DataFrame) -> Table:
-    digits = 0 if metric.endswith("tokens") else 4
+    outcome = OUTCOMES[metric]
+    digits = outcome.digits
     rows: list[list[str]] = [
         [
             row["arm"],
@@ -54,7 +55,7 @@ def _table(metric: str, part: pd.DataFrame) -> Table:
         ]
         for row in part.to_dict("records")
     ]
-    title = f"{metric}, arm minus baseline" + " (primary)" * (metric in PRIMARIES)
+    title = f"{metric}, arm minus baseline" + " (primary)" * outcome.primary
     columns = [
         "arm",
         "baseline",

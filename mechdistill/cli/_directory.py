@@ -8,7 +8,8 @@ import pandas as pd
 
 from mechdistill.cli._print import print_json, stderr, stdout, table
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import HEADLINE, Run, headline, load, network, publish, treatment, world
+from mechdistill.runs import Run, load, network, publish, treatment, world
+from mechdistill.tables import HEADLINES, headline
 
 
 def show_run(directory: Path, as_json: bool) -> None:
@@ -31,7 +32,7 @@ def show_run(directory: Path, as_json: bool) -> None:
         "world": world(config.sandbox),
         "network": network(config.model),
         "treatment": treatment(config),
-        "metrics": ", ".join(f"{name} {row[name]:.4g}" for name in HEADLINE if name in row) or "none yet",
+        "metrics": ", ".join(f"{h.column} {row[h.column]:.4g}" for h in HEADLINES if h.column in row) or "none yet",
         "checkpoints": f"{len(steps)}, from step {steps[0]} to {steps[-1]}" if steps else "none yet",
         "tables": ", ".join(f"{name} ({count})" for name, count in tables.items()) or "none cached",
         **{key: _brief(value) for key, value in row["provenance"].items()},
@@ -47,7 +48,7 @@ def publish_directory(directory: Path, folder: Path, checkpoints: Literal["all",
 
 def _record(run: Run) -> dict[str, Any]:
     status: dict[str, Any] = {"step": None, "tokens": None, "seconds": None, "message": None, **run.status}
-    tables = Counter(path.name.rpartition("-")[0] for path in sorted((run.path / "tables").glob("*.parquet")))
+    tables = Counter(table.measure for table in run.cached_tables())
     return {
         "run": run.name,
         "experiment": run.config.experiment,

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,3 +52,13 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, right: int =
 def number(value: Any, digits: int = 3) -> str:
     """A number for a table; a dash where there is none."""
     return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def write_figure(directory: Path, name: str, figure: Any) -> None:
+    """Put a figure into the directory, and say where."""
+    from mechdistill.plots import to_html
+    from mechdistill.runs import FIGURES, write_text
+
+    path = directory / FIGURES / f"{name}.html"
+    write_text(path, to_html(figure))
+    stderr.print(f"figure: {path}   (opens offline; tables: {directory}/**/tables)")

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from mechdistill.cli._print import number, print_json, stderr, stdout, table
 from mechdistill.config import ExperimentConfig, expand
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Run, headline
-from mechdistill.tables import frame
+from mechdistill.runs import Run
+from mechdistill.tables import HEADLINES, MEASURES, TRAINED, frame, headline
 from mechdistill.training import Cost, Outcome, estimate, plan, train
 from mechdistill.training import Progress as Step
 
@@ -61,7 +61,8 @@ def run_training(
         sys.exit(130)
     if states - {"finished"}:
         sys.exit(1)
-    stderr.print(f"next: mechdistill induction-scores {out}    (then row-curves, ablate)")
+    first, *then = MEASURES
+    stderr.print(f"next: mechdistill {first} {out}    (then {', '.join(then)})")
 
 
 def _in_words(cost: Cost, jobs: int) -> str:
@@ -160,7 +161,7 @@ def _results(out: Path, experiment: ExperimentConfig, outcomes: list[Outcome]) -
             run = Run(path)
             row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(run.metrics())
         rows.append(row)
-    return frame("train", sorted(rows, key=lambda row: row["arm"].startswith("teacher:")))
+    return frame(TRAINED, sorted(rows, key=lambda row: row["arm"].startswith("teacher:")))
 
 
 def _summary(results: pd.DataFrame) -> Any:
@@ -168,10 +169,7 @@ def _summary(results: pd.DataFrame) -> Any:
         "run",
         "state",
         "tokens",
-        "copy accuracy ≥2",
-        "no matching",
-        "copy excess, nats",
-        "bigram KL, nats",
+        *(headline.title for headline in HEADLINES),
         "s",
     ]
     rows = [
@@ -179,10 +177,7 @@ def _summary(results: pd.DataFrame) -> Any:
             row["run"],
             row["state"],
             "-" if pd.isna(row["tokens"]) else f"{row['tokens'] / 1e6:.2f} M",
-            number(row["copy_accuracy"]),
-            number(row["no_matching_accuracy"]),
-            number(row["copy_excess"]),
-            number(row["bigram_kl"], 4),
+            *(number(row[headline.column], headline.digits) for headline in HEADLINES),
             number(row["seconds"], 0),
         ]
         for row in results.to_dict("records")

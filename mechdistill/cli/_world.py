@@ -10,12 +10,14 @@ from mechdistill.config import SandboxConfig, load_experiment
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import FIGURES, load, write_text
 from mechdistill.sandbox import Sandbox
+from mechdistill.tables import metrics
+from mechdistill.worlds import open_world
 
 
 def show_sandbox(source: Path | None, preset: str | None, settings: list[str], out: Path | None, as_json: bool) -> None:
     """Describe the world of an experiment file, a preset, or a directory that was trained in one."""
     config, default = _find(source, preset, settings)
-    sandbox = Sandbox(config)
+    sandbox = open_world(config)
     description = evals.describe(sandbox)
     if as_json:
         print_json(description)
@@ -60,8 +62,8 @@ def _rows(sandbox: Sandbox) -> object:
 def _summary(sandbox: Sandbox, description: pd.DataFrame) -> object:
     world = description[description["row"].isna() & description["position"].isna()]
     values = dict(zip(world["metric"], world["value"], strict=True))
-    values["copyable-share at the last position"] = description[
-        (description["metric"] == "copyable-share") & (description["position"] == sandbox.seq_len - 1)
+    values[f"{metrics.COPYABLE_SHARE.name} at the last position"] = description[
+        (description["metric"] == metrics.COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)
     ]["value"].item()
     rows = [[metric, number(value)] for metric, value in values.items()]
     return table("\nThe world (losses in nats a token)", ["", "value"], rows)

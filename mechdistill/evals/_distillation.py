@@ -11,7 +11,7 @@ from mechdistill.evals._row_curves import row_curves
 from mechdistill.evals._rows import by_bucket, by_row, finite, occurrences
 from mechdistill.objective import Weights
 from mechdistill.positions import EvaluationSet, Positions, masked_mean
-from mechdistill.tables import frame
+from mechdistill.tables import FIRST, LATER, ORDINARY, ROW_CURVES, frame, metrics
 
 
 def teacher_metrics(teacher: Positions) -> list[dict[str, Any]]:
@@ -27,13 +27,13 @@ def teacher_metrics(teacher: Positions) -> list[dict[str, Any]]:
     excluded = (teacher.log_probs == -torch.inf) & (data.labels.law > -torch.inf)
     missing = torch.where(excluded, data.labels.law.exp(), 0.0).sum(dim=-1)
     mass = (-teacher.loss).exp()
-    rows: list[dict[str, Any]] = [{"metric": "teacher-missing-mass", "value": float(missing.mean())}]
-    for metric, values in (("teacher-kl", teacher.kl), ("teacher-squared-error", teacher.squared_error)):
-        rows.append({"metric": metric, "value": masked_mean(values, data.ordinary), "occurrence": 0})
+    rows: list[dict[str, Any]] = [metrics.TEACHER_MISSING.row(float(missing.mean()))]
+    for metric, values in ((metrics.TEACHER_KL, teacher.kl), (metrics.TEACHER_SQUARED_ERROR, teacher.squared_error)):
+        rows.append(metric.row(masked_mean(values, data.ordinary), occurrence=ORDINARY))
         rows += by_bucket(metric, values, data)
     rows += [
-        {"metric": "teacher-copy-accuracy", "value": masked_mean(teacher.correct, data.copyable), "occurrence": 2},
-        {"metric": "teacher-copy-mass", "value": masked_mean(mass, data.copyable), "occurrence": 2},
+        metrics.TEACHER_COPY_ACCURACY.row(masked_mean(teacher.correct, data.copyable), occurrence=LATER),
+        metrics.TEACHER_COPY_MASS.row(masked_mean(mass, data.copyable), occurrence=LATER),
     ]
     return finite(rows)
 
@@ -46,16 +46,16 @@ def objective_metrics(
     `floor`: KL(oracle ‖ the law at which this step's expected loss is smallest given the context); 0 for standard
     training. `learner`: the rest of KL(oracle ‖ student), which is what the student has not learned, or, negative,
     still knows better than its objective; only it is about circuits. Both where there is no trigger, overall and by
-    bucket, and at occurrences 1 and >= 2 (given as 2) of triggers; left out where the floor is not known (see
+    bucket, and at occurrences 1 and 2+ of triggers; left out where the floor is not known (see
     `Objective.target`). `distillation-weight`: mean weight of the distillation term, in [0, 1].
     """
     data = student.data
-    rows: list[dict[str, Any]] = [{"metric": "distillation-weight", "value": float(weights.soft.mean())}]
+    rows: list[dict[str, Any]] = [metrics.DISTILLATION_WEIGHT.row(float(weights.soft.mean()))]
     if floor is None:
         return rows
-    for metric, values in (("floor", floor), ("learner", student.kl - floor)):
-        for occurrence, mask in ((0, data.ordinary), (1, data.first), (2, data.copyable)):
-            rows.append({"metric": metric, "value": masked_mean(values, mask), "occurrence": occurrence})
+    for metric, values in ((metrics.FLOOR, floor), (metrics.LEARNER, student.kl - floor)):
+        for occurrence, mask in ((ORDINARY, data.ordinary), (FIRST, data.first), (LATER, data.copyable)):
+            rows.append(metric.row(masked_mean(values, mask), occurrence=occurrence))
         rows += by_bucket(metric, values, data)
     return finite(rows)
 
@@ -70,9 +70,9 @@ def routing_metrics(data: EvaluationSet, routed: Bool[Tensor, "batch pos"]) -> l
     both = (routed & data.copyable).sum()
     return finite(
         [
-            {"metric": "routed-fraction", "value": float(routed.float().mean())},
-            {"metric": "routing-precision", "value": float(both / routed.sum())},
-            {"metric": "routing-recall", "value": float(both / data.copyable.sum())},
+            metrics.ROUTED.row(float(routed.float().mean())),
+            metrics.ROUTING_PRECISION.row(float(both / routed.sum())),
+            metrics.ROUTING_RECALL.row(float(both / data.copyable.sum())),
         ]
     )
 
@@ -82,16 +82,15 @@ def describe_targets(
 ) -> pd.DataFrame:
     """What a run is taught: `row_curves` of its teacher's targets, with the objective's `floor` beside them.
 
-    `floor` (nats) as in `objective_metrics`, for each ordinary row and for occurrences 1, 2 and >= 3 of triggers.
+    `floor` (nats) as in `objective_metrics`, for each ordinary row and for occurrences 1, 2 and 3+ of triggers.
     Metrics that are infinite, since the teacher excludes what can happen, are left out.
     """
-    table = frame("row-curves", []) if teacher is None else row_curves(teacher)
+    table = frame(ROW_CURVES, []) if teacher is None else row_curves(teacher)
     if floor is None:
         return table
-    rows = [{"metric": "floor", "value": row.means["floor"], **row.about} for row in by_row({"floor": floor}, data)]
+    rows = [metrics.FLOOR.row(row.means[metrics.FLOOR], **row.about) for row in by_row({metrics.FLOOR: floor}, data)]
     rows += [
-        {"metric": "floor", "value": masked_mean(floor, mask), "occurrence": number}
-        for number, mask in occurrences(data)
+        metrics.FLOOR.row(masked_mean(floor, mask), occurrence=occurrence) for occurrence, mask in occurrences(data)
     ]
-    floors = frame("row-curves", finite(rows))
+    floors = frame(ROW_CURVES, finite(rows))
     return floors if table.empty else pd.concat([table, floors], ignore_index=True)

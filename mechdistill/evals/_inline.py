@@ -5,6 +5,7 @@ from typing import Any
 
 from mechdistill.evals._rows import by_bucket, finite
 from mechdistill.positions import Positions, masked_mean
+from mechdistill.tables import FIRST, LATER, ORDINARY, metrics
 
 
 def inline_metrics(positions: Positions) -> list[dict[str, Any]]:
@@ -12,7 +13,7 @@ def inline_metrics(positions: Positions) -> list[dict[str, Any]]:
 
     `loss`: mean cross-entropy over all positions, nats. `kl`: mean KL(oracle ‖ model) where there is no trigger,
     overall and by row-entropy bucket; 0 is perfect. `copy-loss`, `copy-excess` (beyond the oracle's loss, nats) and
-    `copy-accuracy` (in [0, 1]) at occurrence 1 and at occurrence >= 2 (given as 2), never pooled; chance accuracy is
+    `copy-accuracy` (in [0, 1]) at occurrence 1 and at occurrence >= 2 (given as 2+), never pooled; chance accuracy is
     1/vocab, and `no-matching-accuracy` is what a guesser reaches that knows the triggers but matches nothing.
     """
     return finite(_rows(positions))
@@ -20,18 +21,14 @@ def inline_metrics(positions: Positions) -> list[dict[str, Any]]:
 
 def _rows(positions: Positions) -> Iterator[dict[str, Any]]:
     data = positions.data
-    yield {"metric": "loss", "value": float(positions.loss.mean())}
-    yield {"metric": "kl", "value": masked_mean(positions.kl, data.ordinary), "occurrence": 0}
-    yield from by_bucket("kl", positions.kl, data)
-    for occurrence, mask in ((1, data.first), (2, data.copyable)):
+    yield metrics.LOSS.row(float(positions.loss.mean()))
+    yield metrics.KL.row(masked_mean(positions.kl, data.ordinary), occurrence=ORDINARY)
+    yield from by_bucket(metrics.KL, positions.kl, data)
+    for occurrence, mask in ((FIRST, data.first), (LATER, data.copyable)):
         for metric, values in (
-            ("copy-loss", positions.loss),
-            ("copy-excess", positions.excess),
-            ("copy-accuracy", positions.correct),
+            (metrics.COPY_LOSS, positions.loss),
+            (metrics.COPY_EXCESS, positions.excess),
+            (metrics.COPY_ACCURACY, positions.correct),
         ):
-            yield {"metric": metric, "value": masked_mean(values, mask), "occurrence": occurrence}
-    yield {
-        "metric": "no-matching-accuracy",
-        "value": masked_mean(data.no_matching_hits, data.copyable),
-        "occurrence": 2,
-    }
+            yield metric.row(masked_mean(values, mask), occurrence=occurrence)
+    yield metrics.NO_MATCHING.row(masked_mean(data.no_matching_hits, data.copyable), occurrence=LATER)

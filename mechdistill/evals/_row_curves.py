@@ -6,7 +6,8 @@ import pandas as pd
 
 from mechdistill.evals._rows import by_row, finite, occurrences
 from mechdistill.positions import Positions, masked_mean
-from mechdistill.tables import frame
+from mechdistill.subject import Subject
+from mechdistill.tables import FIRST, ROW_CURVES, frame, metrics
 
 
 def row_curves(positions: Positions) -> pd.DataFrame:
@@ -16,23 +17,39 @@ def row_curves(positions: Positions) -> pd.DataFrame:
     mean Σ(q-p)², in [0, 2]; `positions` = how many positions the means are over. Both are 0 for a perfect model; an
     untrained one is near ln(vocab) - H(row) in KL, the chance level. Rows that no position visits are left out.
 
-    For occurrences 1, 2 and >= 3 of triggers (row null): `copy-loss` and `copy-excess` (nats) and `copy-accuracy`
-    (in [0, 1], chance 1/vocab), with `no-matching-accuracy` beside them at 2 and 3.
+    For occurrences 1, 2 and 3+ of triggers (row null): `copy-loss` and `copy-excess` (nats) and `copy-accuracy`
+    (in [0, 1], chance 1/vocab), with `no-matching-accuracy` beside them at 2 and 3+.
     Sources: arXiv 2509.01649 (rows by entropy), Menon et al. 2021 (squared error).
     """
     data = positions.data
     rows: list[dict[str, Any]] = []
-    for row in by_row({"kl": positions.kl, "squared-error": positions.squared_error}, data):
-        rows += [{"metric": metric, "value": mean, **row.about} for metric, mean in row.means.items()]
-        rows.append({"metric": "positions", "value": row.visits, **row.about})
-    for number, mask in occurrences(data):
+    for row in by_row({metrics.KL: positions.kl, metrics.SQUARED_ERROR: positions.squared_error}, data):
+        rows += [metric.row(mean, **row.about) for metric, mean in row.means.items()]
+        rows.append(metrics.POSITIONS.row(row.visits, **row.about))
+    for occurrence, mask in occurrences(data):
         for metric, values in (
-            ("copy-loss", positions.loss),
-            ("copy-excess", positions.excess),
-            ("copy-accuracy", positions.correct),
-            ("no-matching-accuracy", data.no_matching_hits),
+            (metrics.COPY_LOSS, positions.loss),
+            (metrics.COPY_EXCESS, positions.excess),
+            (metrics.COPY_ACCURACY, positions.correct),
+            (metrics.NO_MATCHING, data.no_matching_hits),
         ):
-            if metric == "no-matching-accuracy" and number == 1:
+            if metric is metrics.NO_MATCHING and occurrence == FIRST:
                 continue  # nothing could be matched yet
-            rows.append({"metric": metric, "value": masked_mean(values, mask), "occurrence": number})
-    return frame("row-curves", finite(rows))
+            rows.append(metric.row(masked_mean(values, mask), occurrence=occurrence))
+    return frame(ROW_CURVES, finite(rows))
+
+
+def measure_row_curves(subject: Subject) -> pd.DataFrame:
+    """The `row-curves` of a subject's predictions on its held-out sequences."""
+    return row_curves(subject.positions)
+
+
+def with_floor(table: pd.DataFrame, subject: Subject) -> pd.DataFrame:
+    """With `floor`: what the run's objective asks for at each row, as measured when it started.
+
+    Only of runs that are taught by more than plain labels, with an objective that stays the same (`describe_targets`).
+    """
+    if subject.targets is None:
+        return table
+    floor = subject.targets[subject.targets["metric"] == metrics.FLOOR.name]
+    return pd.concat([table, floor], ignore_index=True)

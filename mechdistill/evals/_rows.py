@@ -9,14 +9,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdistill.positions import EvaluationSet, masked_mean
-from mechdistill.sandbox import N_BUCKETS
+from mechdistill.tables import FIRST, ORDINARY, SECOND, THIRD_ON, Metric, Occurrence
+from mechdistill.world import N_BUCKETS, known
 
 
-def by_bucket(metric: str, values: Float[Tensor, "batch pos"], data: EvaluationSet) -> Iterator[dict[str, Any]]:
+def by_bucket(metric: Metric, values: Float[Tensor, "batch pos"], data: EvaluationSet) -> Iterator[dict[str, Any]]:
     """A row for each entropy quartile: the mean of `values` where there is no trigger; nan where nothing is."""
     for bucket in range(N_BUCKETS):
         mean = masked_mean(values, data.labels.bucket == bucket)
-        yield {"metric": metric, "value": mean, "bucket": bucket, "occurrence": 0}
+        yield metric.row(mean, bucket=bucket, occurrence=ORDINARY)
 
 
 class RowMeans(NamedTuple):
@@ -24,32 +25,34 @@ class RowMeans(NamedTuple):
 
     about: dict[str, Any]  # its columns
     visits: int
-    means: dict[str, float]
+    means: dict[Metric, float]
 
 
-def by_row(values: Mapping[str, Float[Tensor, "batch pos"]], data: EvaluationSet) -> Iterator[RowMeans]:
+def by_row(values: Mapping[Metric, Float[Tensor, "batch pos"]], data: EvaluationSet) -> Iterator[RowMeans]:
     """Means of `values` for each row that an ordinary position visits, in order."""
-    sandbox, tokens = data.sandbox, data.tokens[data.ordinary]
-    visits = torch.bincount(tokens, minlength=sandbox.vocab)
+    world, tokens = known(data.world, "means over rows"), data.tokens[data.ordinary]
+    visits = torch.bincount(tokens, minlength=world.vocab)
     sums = {
-        metric: torch.zeros(sandbox.vocab, dtype=torch.float64).index_add_(0, tokens, each[data.ordinary].double())
+        metric: torch.zeros(world.vocab, dtype=torch.float64).index_add_(0, tokens, each[data.ordinary].double())
         for metric, each in values.items()
     }
     for row in visits.nonzero()[:, 0].tolist():
         n = int(visits[row])
         about = {
             "row": row,
-            "row_entropy": float(sandbox.row_entropy[row]),
-            "bucket": int(sandbox.bucket[row]),
-            "occurrence": 0,
+            "row_entropy": float(world.row_entropy[row]),
+            "bucket": int(world.bucket[row]),
+            "occurrence": ORDINARY,
         }
         yield RowMeans(about, n, {metric: float(total[row]) / n for metric, total in sums.items()})
 
 
-def occurrences(data: EvaluationSet) -> Iterator[tuple[int, Bool[Tensor, "batch pos"]]]:
-    """Occurrences 1, 2 and >= 3 (given as 3) of triggers, never pooled, and where they are."""
+def occurrences(data: EvaluationSet) -> Iterator[tuple[Occurrence, Bool[Tensor, "batch pos"]]]:
+    """Occurrences 1, 2 and 3+ of triggers, never pooled, and where they are."""
     occurrence = data.labels.occurrence
-    yield from ((1, occurrence == 1), (2, occurrence == 2), (3, occurrence >= 3))
+    yield FIRST, occurrence == 1
+    yield SECOND, occurrence == 2
+    yield THIRD_ON, occurrence >= 3
 
 
 def finite(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mechdistill.positions import EvaluationSet, Positions, masked_mean
 from mechdistill.sandbox import Sandbox, copyable_share
-from mechdistill.tables import frame
+from mechdistill.tables import WORLD, Metric, frame, metrics
 
 
 def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
@@ -33,19 +33,19 @@ def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
             "row_entropy": float(sandbox.row_entropy[token]),
             "bucket": int(sandbox.bucket[token]) if sandbox.bucket[token] >= 0 else None,
         }
-        rows.append({"metric": "stationary", "value": float(sandbox.stationary[token]), **about})
-        rows.append({"metric": "trigger-rate", "value": float(sandbox.rate[token]), **about})
+        rows.append(metrics.STATIONARY.row(float(sandbox.stationary[token]), **about))
+        rows.append(metrics.TRIGGER_RATE.row(float(sandbox.rate[token]), **about))
     for position in range(sandbox.seq_len):
-        rows.append({"metric": "copyable-share", "value": float(computed[position]), "position": position})
-        rows.append({"metric": "simulated-share", "value": float(simulated[position]), "position": position})
-    world = {
-        "trigger-share": float((data.labels.occurrence > 0).float().mean()),
-        "copyable-share": float(computed.mean()),
-        "oracle-loss": float(data.oracle_loss.mean()),
-        "bigram-loss": float(bigram.loss.clamp(max=50).mean()),
-        "uniform-loss": math.log(sandbox.vocab),
-        "oracle-copy-accuracy": masked_mean(oracle.correct, data.copyable),
-        "no-matching-accuracy": masked_mean(data.no_matching_hits, data.copyable),
+        rows.append(metrics.COPYABLE_SHARE.row(float(computed[position]), position=position))
+        rows.append(metrics.SIMULATED_SHARE.row(float(simulated[position]), position=position))
+    world: dict[Metric, float] = {
+        metrics.TRIGGER_SHARE: float((data.labels.occurrence > 0).float().mean()),
+        metrics.COPYABLE_SHARE: float(computed.mean()),
+        metrics.ORACLE_LOSS: float(data.oracle_loss.mean()),
+        metrics.BIGRAM_LOSS: float(bigram.loss.clamp(max=50).mean()),
+        metrics.UNIFORM_LOSS: math.log(sandbox.vocab),
+        metrics.ORACLE_COPY_ACCURACY: masked_mean(oracle.correct, data.copyable),
+        metrics.NO_MATCHING: masked_mean(data.no_matching_hits, data.copyable),
     }
-    rows += [{"metric": metric, "value": value} for metric, value in world.items() if math.isfinite(value)]
-    return frame("sandbox", rows)
+    rows += [metric.row(value) for metric, value in world.items() if math.isfinite(value)]
+    return frame(WORLD, rows)

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechdistill.objective._divergences import cross_entropy, forward_kl
-from mechdistill.teachers import soften
+from mechdistill.laws import cross_entropy, forward_kl, soften
 
 
 class Weights(NamedTuple):

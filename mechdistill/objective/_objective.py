@@ -20,11 +20,11 @@ from mechdistill.config import (
     StagedAlpha,
 )
 from mechdistill.errors import MechdistillError
-from mechdistill.objective._divergences import DIVERGENCES, forward_kl
+from mechdistill.laws import DIVERGENCES, forward_kl, mixed, soften, uniform_like
 from mechdistill.objective._mixture import Losses, Weights, mixture
 from mechdistill.objective._routing import Seen, route, taken
-from mechdistill.sandbox import Labels
-from mechdistill.teachers import Moment, mixed, soften, uniform_like
+from mechdistill.teachers import Moment
+from mechdistill.world import Labels
 
 
 class Asked(NamedTuple):

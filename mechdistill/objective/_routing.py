@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdistill.config import RoutingConfig
-from mechdistill.objective._divergences import entropy, forward_kl
+from mechdistill.laws import entropy, forward_kl
 
 
 class Seen(NamedTuple):

@@ -6,19 +6,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechdistill.plots._style import styled
-
-_COLOURS = {"mean": "#0072B2", "zero": "#56B4E9"}
-_CONTROLS = {"mean": "#8c8c8c", "zero": "#b9b9b9"}
-_SETS = {
-    "lookup": "lookup heads, jointly",
-    "lookup: outside": "… as many other heads",
-    "lookup: random subspace": "… same norm, random subspace",
-    "previous-token": "previous-token heads, jointly",
-    "previous-token: outside": "… as many other heads ",
-    "previous-token: random subspace": "… same norm, random subspace ",
-    "circuit": "whole copy circuit",
-}  # the trailing spaces keep the two halves' controls apart on the axis
+from mechdistill.circuits import ABLATIONS, Head, targets
+from mechdistill.plots._style import SHADES, styled
+from mechdistill.tables import title
+from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA
 
 
 def ablation_figure(table: pd.DataFrame) -> go.Figure:
@@ -27,15 +18,16 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     Below the single heads stand the sets of the copy circuit; under each half, in grey, the mean of its controls,
     with a line from the least to the most harmful draw. Of several checkpoints, the last of each run is shown.
     """
-    copying = "copy-loss-delta" in set(table["metric"])
-    copy = table[(table["metric"] == ("copy-loss-delta" if copying else "bigram-kl-delta")) & table["bucket"].isna()]
+    copying = COPY_LOSS_DELTA.name in set(table["metric"])
+    shown = COPY_LOSS_DELTA if copying else BIGRAM_KL_DELTA
+    copy = table[(table["metric"] == shown.name) & table["bucket"].isna()]
     copy = copy[copy["step"] == copy.groupby("run")["step"].transform("max")].copy()
     copy["label"] = [_label(row) for row in copy.to_dict("records")]
     runs = list(dict.fromkeys(copy["run"]))
     columns = min(len(runs), 3)
     n_rows = -(-len(runs) // columns)
-    labels = list(dict.fromkeys(copy[copy["what"] == "head"]["label"]))
-    labels += [label for label in _SETS.values() if label in set(copy["label"])]
+    labels = list(dict.fromkeys(copy[copy["what"] == targets.HEAD.name]["label"]))
+    labels += [label for label in targets.LABELS.values() if label in set(copy["label"])]
     height = 110 + n_rows * (110 + 30 * len(labels))
     figure = make_subplots(
         rows=n_rows,
@@ -57,10 +49,10 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
                     y=list(stats.index),
                     x=stats["mean"],
                     orientation="h",
-                    name=f"{ablation} ablation",
+                    name=_ablation_label(ablation),
                     legendgroup=ablation,
                     showlegend=i == 0,
-                    marker={"color": [(_CONTROLS if c else _COLOURS)[ablation] for c in control]},
+                    marker={"color": [_colour(ablation, c) for c in control]},
                     error_x={
                         "type": "data",
                         "symmetric": False,
@@ -78,12 +70,10 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
         figure.update_yaxes(
             categoryorder="array", categoryarray=labels[::-1], row=i // columns + 1, col=i % columns + 1
         )
-        figure.update_xaxes(
-            title_text="Δ copy loss, nats" if copying else "Δ KL, nats", row=i // columns + 1, col=i % columns + 1
-        )
+        figure.update_xaxes(title_text=title(shown), row=i // columns + 1, col=i % columns + 1)
     loss = "copy loss (occurrence ≥ 2)" if copying else "KL to the oracle (there is nothing to copy)"
-    title = f"Rise of the {loss} when heads are knocked out; controls in grey"
-    return styled(figure, title, height).update_layout(
+    heading = f"Rise of the {loss} when heads are knocked out; controls in grey"
+    return styled(figure, heading, height).update_layout(
         barmode="group",
         margin={"t": 120},
         legend={
@@ -98,4 +88,16 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
 
 
 def _label(row: dict[Any, Any]) -> str:
-    return f"L{row['layer']}H{row['head']}" if row["what"] == "head" else _SETS[row["what"]]
+    if row["what"] == targets.HEAD.name:
+        return str(Head(row["layer"], row["head"]))
+    return targets.LABELS.get(row["what"], str(row["what"]))
+
+
+def _ablation_label(name: str) -> str:
+    return ABLATIONS[name].label if name in ABLATIONS else name
+
+
+def _colour(name: str, control: bool) -> str:
+    """An ablation's shade of blue, its controls' of grey."""
+    slot = ABLATIONS[name].colour if name in ABLATIONS else len(ABLATIONS)
+    return SHADES[slot % len(SHADES)][int(control)]

@@ -7,15 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdistill.plots._style import INK, arm_colours, styled
-
-_TITLES = {
-    "copy-excess": "copy excess at occurrence ≥ 2, nats",
-    "formation-tokens": "tokens until copying forms",
-    "kl": "KL to the oracle, ordinary rows, nats",
-    "copy-accuracy": "copy accuracy at occurrence ≥ 2",
-    "first-occurrence-excess": "excess at occurrence 1, nats",
-    "loss": "loss, nats",
-}
+from mechdistill.tables import OUTCOMES, metric
 
 
 def comparison_figure(table: pd.DataFrame) -> go.Figure:
@@ -24,7 +16,7 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
     Left of the dashed line an arm is below its baseline. Arms with fewer than three pairs are open and have no
     interval.
     """
-    metrics = [metric for metric in _TITLES if metric in set(table["metric"])]
+    metrics = sorted(dict.fromkeys(table["metric"]), key=lambda name: not (name in OUTCOMES and OUTCOMES[name].primary))
     arms = list(dict.fromkeys(table["arm"]))[::-1]
     colours = arm_colours(arms)
     columns = min(3, len(metrics))
@@ -32,14 +24,14 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[_TITLES[metric] for metric in metrics],
+        subplot_titles=[OUTCOMES[name].title if name in OUTCOMES else metric(name).label for name in metrics],
         shared_yaxes=True,
         horizontal_spacing=0.04,
         vertical_spacing=0.35 / rows if rows > 1 else 0.0,
     )
-    for i, metric in enumerate(metrics):
+    for i, name in enumerate(metrics):
         at: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
-        for row in table[table["metric"] == metric].to_dict("records"):
+        for row in table[table["metric"] == name].to_dict("records"):
             sure = pd.notna(row["low"])
             figure.add_scatter(
                 x=[row["difference"]],

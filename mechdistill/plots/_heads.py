@@ -1,30 +1,56 @@
-"""Head scores as heat maps: layer × head, a column for each arm, a slider over checkpoints, a menu of scores."""
+"""Head scores as heat maps: layer × head, a column for each arm, a slider over checkpoints, a menu of scores.
+
+A score of head pairs is drawn as later head × earlier head, on the same page and under the same menu.
+"""
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from mechdistill.circuits import SCORES, ranking
 from mechdistill.plots._style import INK, styled
+from mechdistill.tables import Metric, metric
 
-_FIRST = "trigger-lookup"
+
+class _Cell(NamedTuple):
+    """One heat map: a run's score."""
+
+    run: str
+    arm: str
+    seed: int
+    score: str
+
+
+class _Scale(NamedTuple):
+    """The colours of a score: its whole range where that is finite, else what occurs."""
+
+    low: float
+    high: float
+    colours: str
 
 
 def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     """An `induction-scores` table as heat maps, twins side by side (columns: arms, rows: seeds).
 
     The menu chooses the score, the slider the checkpoint; a run without that checkpoint shows its latest before it.
-    Hovering gives the value with its chance level, null and untrained twin.
+    Hovering gives the value with its chance level, null and untrained twin. Colours span the score's range; a signed
+    score has white at 0.
     """
     runs = list(dict.fromkeys(zip(table["run"], table["arm"], table["seed"], strict=True)))
     arms = list(dict.fromkeys(arm for _, arm, _ in runs))
     seeds = list(dict.fromkeys(seed for _, _, seed in runs))
-    metrics = list(dict.fromkeys(table["metric"]))
-    shown = _FIRST if _FIRST in metrics else metrics[0]
+    names = list(dict.fromkeys(table["metric"]))
+    shown = first if (first := ranking(set(names)).name) in names else names[0]
     steps = sorted({int(step) for step in table["step"]})
-    by_cell = dict(iter(table.groupby(["run", "metric", "step"], sort=False)))
+    by_cell: dict[Hashable, pd.DataFrame] = dict(iter(table.groupby(["run", "metric", "step"], sort=False)))
     moving = bool((table.groupby("run")["step"].nunique() > 1).any())
-    own_steps = {run: sorted(set(part["step"])) for run, part in table.groupby("run")}
+    own_steps = {str(run): sorted(set(part["step"])) for run, part in table.groupby("run")}
+    scales = {str(name): _scale(_score(str(name)), part["value"]) for name, part in table.groupby("metric")}
 
     figure = make_subplots(
         rows=len(seeds),
@@ -33,53 +59,43 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
         horizontal_spacing=0.12 / len(arms),
         vertical_spacing=min(0.25, 0.6 / len(seeds)),
     )
-    cells = [(run, arm, seed, metric) for metric in metrics for run, arm, seed in runs]
+    cells = [_Cell(run, arm, seed, name) for name in names for run, arm, seed in runs]
 
-    def heatmap(run: str, metric: str, step: int) -> go.Heatmap:
-        latest = max((s for s in own_steps[run] if s <= step), default=own_steps[run][0])
-        part = by_cell.get((run, metric, latest))
+    def heatmap(cell: _Cell, step: int) -> go.Heatmap:
+        latest = max((s for s in own_steps[cell.run] if s <= step), default=own_steps[cell.run][0])
+        part = by_cell.get((cell.run, cell.score, latest))
+        visible = cell.score == shown
         if part is None:
-            return go.Heatmap(visible=metric == shown)
-        shape = (int(part["layer"].max()) + 1, int(part["head"].max()) + 1)
-        z = np.full(shape, np.nan)
-        text = np.full(shape, "", dtype=object)
-        for row in part.to_dict("records"):
-            layer, head = row["layer"], row["head"]
-            z[layer, head] = row["value"]
-            text[layer, head] = (
-                f"L{layer}H{head}  step {latest}<br>{metric} {row['value']:.3f}<br>chance {row['chance']:.3f}<br>"
-                f"null {row['null_mean']:.3f} ± {row['null_sd']:.3f}<br>null, best head {row['null_max']:.3f}<br>"
-                f"untrained {row['untrained']:.3f}"
-            )
+            return go.Heatmap(visible=visible)
+        scale = scales[cell.score]
+        drawn = _pairs(part) if part["source_layer"].notna().any() else _heads(part)
         return go.Heatmap(
-            z=z,
-            text=text,
+            **drawn,
             hovertemplate="%{text}<extra></extra>",
             texttemplate="%{z:.2f}",
-            x=[f"H{head}" for head in range(shape[1])],
-            y=[f"L{layer}" for layer in range(shape[0])],
-            zmin=0,
-            zmax=1,
-            colorscale="Cividis",
-            colorbar={"title": "attention", "len": 0.9},
-            showscale=run == runs[0][0],
-            visible=metric == shown,
+            zmin=scale.low,
+            zmax=scale.high,
+            colorscale=scale.colours,
+            colorbar={"title": _score(cell.score).unit or "score", "len": 0.9},
+            showscale=cell.run == runs[0][0],
+            visible=visible,
             xgap=2,
             ygap=2,
         )
 
-    for run, arm, seed, metric in cells:
-        trace = heatmap(run, metric, steps[-1])
-        figure.add_trace(trace, row=seeds.index(seed) + 1, col=arms.index(arm) + 1)
-    figure.update_xaxes(showgrid=False).update_yaxes(showgrid=False, autorange="reversed")
+    for cell in cells:
+        figure.add_trace(heatmap(cell, steps[-1]), row=seeds.index(cell.seed) + 1, col=arms.index(cell.arm) + 1)
+    figure.update_xaxes(showgrid=False, type="category").update_yaxes(
+        showgrid=False, type="category", autorange="reversed"
+    )
 
     menu = [
         {
-            "label": metric,
+            "label": name,
             "method": "restyle",
-            "args": [{"visible": [m == metric for _, _, _, m in cells]}],
+            "args": [{"visible": [cell.score == name for cell in cells]}],
         }
-        for metric in sorted(metrics, key=lambda metric: metric != shown)
+        for name in sorted(names, key=lambda name: name != shown)
     ]
     figure.update_layout(
         updatemenus=[{"buttons": menu, "x": 1.0, "xanchor": "right", "y": 1.0, "yanchor": "bottom", "pad": {"b": 34}}]
@@ -89,18 +105,72 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
         figure.frames = [
             go.Frame(
                 name=str(step),
-                data=[
-                    {"type": "heatmap", "z": h.z, "text": h.text} for h in (heatmap(c[0], c[3], step) for c in cells)
-                ],
+                data=[{"type": "heatmap", "z": h.z, "text": h.text} for h in (heatmap(cell, step) for cell in cells)],
                 traces=list(range(len(cells))),
             )
             for step in steps
         ]
         figure.update_layout(sliders=[_slider(table, steps)])
     height = 190 + 210 * len(seeds) + (90 if moving else 0)
-    return styled(figure, "Attention of each head to the positions that a score names", height).update_layout(
+    return styled(figure, "What each head does: scores of heads and head pairs", height).update_layout(
         margin={"b": 110 if moving else 50, "t": 110}
     )
+
+
+def _score(name: str) -> Metric:
+    """The score of a name; of a user's file that is not loaded, only the name is known."""
+    return SCORES[name] if name in SCORES else metric(name)
+
+
+def _scale(score: Metric, values: "pd.Series[float]") -> _Scale:
+    low = score.low if np.isfinite(score.low) else min(0.0, float(values.min()))
+    high = score.high if np.isfinite(score.high) else max(0.0, float(values.max()))
+    if low >= 0:
+        return _Scale(low, high, "Cividis")
+    far = max(-low, high)
+    return _Scale(-far, far, "RdBu_r")
+
+
+def _heads(part: pd.DataFrame) -> dict[str, Any]:
+    """z [layer, head] and what hovering says."""
+    shape = (int(part["layer"].max()) + 1, int(part["head"].max()) + 1)
+    z, text = _filled(part, [(int(row["layer"]), int(row["head"])) for row in part.to_dict("records")], shape)
+    x, y = [f"H{head}" for head in range(shape[1])], [f"L{layer}" for layer in range(shape[0])]
+    return {"z": z, "text": text, "x": x, "y": y}
+
+
+def _pairs(part: pd.DataFrame) -> dict[str, Any]:
+    """z [later head, earlier head] and what hovering says."""
+    records = part.to_dict("records")
+    later = [f"L{row['layer']}H{row['head']}" for row in records]
+    earlier = [f"L{row['source_layer']}H{row['source_head']}" for row in records]
+    y, x = list(dict.fromkeys(later)), list(dict.fromkeys(earlier))
+    places = [(y.index(one), x.index(other)) for one, other in zip(later, earlier, strict=True)]
+    z, text = _filled(part, places, (len(y), len(x)))
+    return {"z": z, "text": text, "x": [f"from {name}" for name in x], "y": y}
+
+
+def _filled(
+    part: pd.DataFrame, places: list[tuple[int, int]], shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+    """Values and hover texts at their places; no place is filled twice."""
+    assert len(set(places)) == len(places), "two values of one score for one head"
+    z, text = np.full(shape, np.nan), np.full(shape, "", dtype=object)
+    for place, row in zip(places, part.to_dict("records"), strict=True):
+        z[place], text[place] = row["value"], _hover(row)
+    return z, text
+
+
+def _hover(row: dict[Hashable, Any]) -> str:
+    source = "" if pd.isna(row["source_layer"]) else f"L{row['source_layer']}H{row['source_head']} → "
+    lines = [f"{source}L{row['layer']}H{row['head']}  step {row['step']}", f"{row['metric']} {row['value']:.3f}"]
+    if pd.notna(row["chance"]):
+        lines.append(f"chance {row['chance']:.3f}")
+    if pd.notna(row["null_mean"]):
+        lines.append(f"null {row['null_mean']:.3f} ± {row['null_sd']:.3f}<br>null, best head {row['null_max']:.3f}")
+    if pd.notna(row["untrained"]):
+        lines.append(f"untrained {row['untrained']:.3f}")
+    return "<br>".join(lines)
 
 
 def _slider(table: pd.DataFrame, steps: list[int]) -> dict[str, object]:

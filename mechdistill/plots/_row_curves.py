@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdistill.plots._style import INK, arm_colours, styled
+from mechdistill.tables import THIRD_ON, last_step, metrics, title
 
 
 def row_curves_figure(table: pd.DataFrame) -> go.Figure:
@@ -14,7 +15,7 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
     KL in nats on a log scale, against tokens seen. Within a quartile, rows are averaged over positions.
     """
     colours = arm_colours(list(dict.fromkeys(table["arm"])))
-    rows = table[(table["metric"] == "kl") & table["row"].notna()]
+    rows = table[(table["metric"] == metrics.KL.name) & table["row"].notna()]
     buckets = sorted({int(bucket) for bucket in rows["bucket"]})
     ranges = rows.groupby("bucket")["row_entropy"].agg(["min", "max"])
     titles = [f"Rows of entropy {ranges.loc[b, 'min']:.2f} to {ranges.loc[b, 'max']:.2f} nats" for b in buckets]
@@ -29,7 +30,7 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
         _kl_axis(figure, place)
         figure.update_xaxes(title_text="tokens", rangemode="tozero", row=place[0], col=place[1])
 
-    last = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
+    last = last_step(rows)
     for arm, colour in colours.items():
         part = last[last["arm"] == arm]
         figure.add_trace(
@@ -49,9 +50,9 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
     _kl_axis(figure, places[-2])
     figure.update_xaxes(title_text="row entropy, nats", row=places[-2][0], col=places[-2][1])
 
-    copying = table[table["occurrence"] == 3]
-    _curves(figure, copying[copying["metric"] == "copy-accuracy"], colours, places[-1], legend=False)
-    baseline = copying[copying["metric"] == "no-matching-accuracy"]["value"]
+    copying = table[table["occurrence"] == THIRD_ON]
+    _curves(figure, copying[copying["metric"] == metrics.COPY_ACCURACY.name], colours, places[-1], legend=False)
+    baseline = copying[copying["metric"] == metrics.NO_MATCHING.name]["value"]
     if len(baseline):
         figure.add_hline(
             y=baseline.iloc[0],
@@ -68,20 +69,18 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
 
 
 def _kl_axis(figure: go.Figure, place: tuple[int, int]) -> None:
-    title = {"text": "KL(oracle ‖ model), nats"}
+    text = {"text": title(metrics.KL)}
     minor = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.08)"}
-    figure.update_yaxes({"type": "log", "dtick": 1, "title": title, "minor": minor}, row=place[0], col=place[1])
+    figure.update_yaxes({"type": "log", "dtick": 1, "title": text, "minor": minor}, row=place[0], col=place[1])
 
 
 def _bucket_means(table: pd.DataFrame) -> pd.DataFrame:
     """KL of each entropy bucket, rows weighted by how many positions they had."""
     keys = ["run", "arm", "seed", "step", "tokens", "bucket", "row"]
     wide = table[table["row"].notna()].pivot(index=keys, columns="metric", values="value").reset_index()
-    wide["value"] = wide["kl"] * wide["positions"]
-    sums = wide.groupby(["run", "arm", "seed", "step", "tokens", "bucket"], as_index=False)[
-        ["value", "positions"]
-    ].sum()
-    sums["value"] /= sums["positions"]
+    wide["value"] = wide[metrics.KL.name] * wide[metrics.POSITIONS.name]
+    sums = wide.groupby(keys[:-1], as_index=False)[["value", metrics.POSITIONS.name]].sum()
+    sums["value"] /= sums[metrics.POSITIONS.name]
     return sums
 
 

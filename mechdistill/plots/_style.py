@@ -11,6 +11,8 @@ _GRID = "rgba(128,128,128,0.22)"
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B6CB1", "#A6761D")
 _KNOWN = {"spt": 0, "dpt-90": 1, "dpt-50": 4, "spt-2x": 5}
 TEACHER_COLOUR = "#8c8c8c"
+SHADES = (("#0072B2", "#8c8c8c"), ("#56B4E9", "#b9b9b9"), ("#004C78", "#6b6b6b"), ("#9AD3F5", "#d3d3d3"))
+"""Slots of blue for what is measured, each with the grey of its controls."""
 
 
 def arm_colours(arms: list[str]) -> dict[str, str]:

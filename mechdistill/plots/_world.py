@@ -6,12 +6,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdistill.plots._style import styled
-from mechdistill.sandbox import Sandbox
+from mechdistill.tables import metrics
+from mechdistill.world import KnownWorld
 
 _PLAIN, _TRIGGER = "#0072B2", "#D55E00"
 
 
-def sandbox_figure(sandbox: Sandbox, table: pd.DataFrame) -> go.Figure:
+def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
     """A `sandbox` table with the world's matrix: rows sorted by entropy, triggers in orange throughout."""
     order = np.argsort(sandbox.row_entropy, kind="stable")
     names = [
@@ -71,10 +72,14 @@ def sandbox_figure(sandbox: Sandbox, table: pd.DataFrame) -> go.Figure:
         )
         figure.update_yaxes(title_text=title, row=row, col=column)
     for metric, name, style in (
-        ("simulated-share", "simulated", {"mode": "markers", "marker": {"color": _PLAIN, "size": 5, "opacity": 0.6}}),
-        ("copyable-share", "computed", {"mode": "lines", "line": {"color": _TRIGGER, "width": 2.5}}),
+        (
+            metrics.SIMULATED_SHARE,
+            "simulated",
+            {"mode": "markers", "marker": {"color": _PLAIN, "size": 5, "opacity": 0.6}},
+        ),
+        (metrics.COPYABLE_SHARE, "computed", {"mode": "lines", "line": {"color": _TRIGGER, "width": 2.5}}),
     ):
-        part = table[(table["metric"] == metric) & table["position"].notna()]
+        part = table[(table["metric"] == metric.name) & table["position"].notna()]
         figure.add_trace(go.Scatter(x=part["position"], y=part["value"], name=name, **style), row=2, col=2)
     figure.update_xaxes(title_text="position", row=2, col=2)
     figure.update_yaxes(title_text="share", rangemode="tozero", row=2, col=2)

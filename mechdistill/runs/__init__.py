@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from mechdistill.runs._files import remove_leftovers, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
-    from mechdistill.runs._metrics import HEADLINE, headline, pick
     from mechdistill.runs._numerics import numerics
     from mechdistill.runs._publish import publish
     from mechdistill.runs._query import list_runs, sql
@@ -23,19 +22,16 @@ _HOMES = {
     "CONFIG": "_layout",
     "EXPERIMENT": "_layout",
     "FIGURES": "_layout",
-    "HEADLINE": "_metrics",
     "Experiment": "_read",
     "Run": "_read",
     "RunWriter": "_writer",
     "Step": "_read",
     "Weights": "_weights",
     "exclusive": "_lock",
-    "headline": "_metrics",
     "list_runs": "_query",
     "load": "_read",
     "network": "_words",
     "numerics": "_numerics",
-    "pick": "_metrics",
     "publish": "_publish",
     "remove_leftovers": "_files",
     "sql": "_query",
@@ -48,19 +44,16 @@ __all__ = [
     "CONFIG",
     "EXPERIMENT",
     "FIGURES",
-    "HEADLINE",
     "Experiment",
     "Run",
     "RunWriter",
     "Step",
     "Weights",
     "exclusive",
-    "headline",
     "list_runs",
     "load",
     "network",
     "numerics",
-    "pick",
     "publish",
     "remove_leftovers",
     "sql",

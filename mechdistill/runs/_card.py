@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from mechdistill.config import CorpusRows, RunConfig
-from mechdistill.runs._metrics import headline
 from mechdistill.runs._read import Experiment, Run
 from mechdistill.runs._words import network, teachers, treatment, world
+from mechdistill.tables import headline
 
 _LOAD_RUN = """\
 import mechdistill as md

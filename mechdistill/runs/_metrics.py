@@ -11,9 +11,9 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._files import read_text, write_text
-from mechdistill.tables import TABLES, frame, with_run
+from mechdistill.tables import METRICS_LOG, RUN_COLUMNS, frame, with_run
 
-COLUMNS = ("run", "arm", "seed", "step", "tokens", *(column.name for column in TABLES["metrics"]))
+COLUMNS = tuple(column.name for column in (*RUN_COLUMNS, *METRICS_LOG.columns))
 
 
 def append(run: Path, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -52,26 +52,4 @@ def table(run: Path, config: RunConfig) -> pd.DataFrame:
     rows = read(run)
     when = pd.DataFrame({key: [row.pop(key) for row in rows] for key in ("step", "tokens")}, dtype="Int64")
     named = with_run(when, run=str(config.path), arm=config.arm, seed=config.seed)
-    return pd.concat([named, frame("metrics", rows)], axis=1)
-
-
-# headline columns of the `train` table: metric and occurrence
-HEADLINE = {
-    "copy_accuracy": ("copy-accuracy", 2),
-    "no_matching_accuracy": ("no-matching-accuracy", 2),
-    "copy_excess": ("copy-excess", 2),
-    "bigram_kl": ("kl", 0),
-}
-
-
-def headline(metrics: pd.DataFrame) -> dict[str, float]:
-    """The few numbers that say what a run came to, at its last step."""
-    last = metrics[metrics["step"] == metrics["step"].max()]
-    values = {column: pick(last, *wanted)["value"] for column, wanted in HEADLINE.items()}
-    return {column: float(value.iloc[0]) for column, value in values.items() if len(value)}
-
-
-def pick(metrics: pd.DataFrame, metric: str, occurrence: int | None) -> pd.DataFrame:
-    """The rows of one metric at one occurrence (None: of none in particular), all buckets together."""
-    rows = metrics[(metrics["metric"] == metric) & metrics["bucket"].isna()]
-    return rows[rows["occurrence"].isna()] if occurrence is None else rows[rows["occurrence"] == occurrence]
+    return pd.concat([named, frame(METRICS_LOG, rows)], axis=1)

@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from mechdistill.config import RunConfig, expand, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
+from mechdistill.runs._cache import cached_tables
 from mechdistill.runs._card import card
 from mechdistill.runs._files import write_json, write_text
 from mechdistill.runs._read import Experiment, Run
-from mechdistill.runs._tables import read_table, write_table
+from mechdistill.runs._tables import read_source, read_table, write_table
 from mechdistill.runs._weights import save_weights
-from mechdistill.tables import RUN_COLUMNS, TABLES
+from mechdistill.tables import MEASURES
 
 _STATUS = ("state", "step", "steps", "tokens", "seconds")
 # of provenance.json; the rest (host, process, kernel) says where its author works
@@ -98,10 +99,14 @@ def _copy(run: Run, config: RunConfig, target: Path, checkpoints: str) -> None:
     for step in run.steps if checkpoints == "all" else [run.resolve("last")]:
         record = {"step": str(step), "run": run.name}
         save_weights(layout.checkpoint_path(target, step), run._weights(step).tensors, record)
-    for path in sorted((run.path / "tables").glob("*.parquet")):
-        columns = [column.name for column in (*RUN_COLUMNS, *TABLES.get(path.name.rpartition("-")[0], ()))]
+    known = cached_tables(run.path)
+    for path in set((run.path / "tables").glob("*.parquet")) - {table.path for table in known}:
+        warnings.warn(f"left out: {path}: is no table of ours", stacklevel=3)
+    for table in known:
         try:
-            write_table(target / "tables" / path.name, read_table(path, columns))
+            columns = MEASURES[table.measure].all_columns
+            copy = read_table(table.path, columns)
+            write_table(target / "tables" / table.path.name, copy, source=read_source(table.path) or "")
         except MechdistillError as error:
             warnings.warn(f"left out: {error}", stacklevel=3)
 

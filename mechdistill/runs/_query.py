@@ -21,22 +21,17 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics
+from mechdistill.runs._cache import cached_tables
 from mechdistill.runs._files import read_text
 from mechdistill.runs._status import read_status
-from mechdistill.tables import METRIC_COLUMNS, RUN_COLUMNS, TABLES, Column
+from mechdistill.tables import MEASURES, METRICS_LOG, RUN_COLUMNS, RUNS, Column, Table
 
 _EXPERIMENT = Column("experiment", "string", "path of the experiment inside the folder; a lone run's own experiment")
 _PATH = Column("path", "string", "directory of the run")
-_OF_RUN = {column.name: column for column in (*RUN_COLUMNS, *TABLES["train"])}
+_OF_RUN = {column.name: column for column in RUNS.columns}
 _LIST = tuple(
     _EXPERIMENT if name == "experiment" else _OF_RUN[name]
     for name in ("run", "experiment", "arm", "seed", "state", "step", "tokens", "seconds", "path")
-)
-# a measure's rows hold a value of a metric; 'sandbox' is about no run
-_MEASURES = tuple(
-    name
-    for name, columns in TABLES.items()
-    if set(METRIC_COLUMNS) <= set(columns) and name not in ("metrics", "sandbox")
 )
 _ARROW = {"string": pa.large_string(), "Int64": pa.int64(), "float64": pa.float64(), "boolean": pa.bool_()}
 # the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
@@ -65,9 +60,10 @@ def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
     """
     found = _find(Path(folder))
     views: dict[str, tuple[pa.Schema, Callable[[], pa.Table]]] = {"runs": (_schema(_LIST), lambda: _run_rows(found))}
-    for name in ("metrics", *_MEASURES):
-        schema = _schema((*RUN_COLUMNS, *TABLES[name], _EXPERIMENT, _PATH))
-        views[name.replace("-", "_")] = schema, lambda name=name, schema=schema: _rows(found, name, schema)
+    tables: tuple[Table, ...] = (METRICS_LOG, *MEASURES.values())
+    for table in tables:
+        schema = _schema((*RUN_COLUMNS, *table.columns, _EXPERIMENT, _PATH))
+        views[table.name.replace("-", "_")] = schema, lambda table=table, schema=schema: _rows(found, table, schema)
     connection = duckdb.connect(":memory:", config={"temp_directory": ""})
     try:
         text = query.lower()
@@ -165,11 +161,11 @@ def _run_rows(found: list[_Found]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_schema(_LIST))
 
 
-def _rows(found: list[_Found], name: str, schema: pa.Schema) -> pa.Table:
+def _rows(found: list[_Found], wanted: Table, schema: pa.Schema) -> pa.Table:
     """The rows of one view."""
     tables: list[pa.Table] = [schema.empty_table()]
     for run in found:
-        own = _metric_table(run, schema) if name == "metrics" else _measured(run, name, schema)
+        own = _metric_table(run, schema) if wanted is METRICS_LOG else _measured(run, wanted.name, schema)
         for table in own:
             for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, str(run.path))):
                 cells = pa.repeat(pa.scalar(value, pa.large_string()), len(table))
@@ -198,21 +194,23 @@ def _metric_table(run: _Found, schema: pa.Schema) -> list[pa.Table]:
 
 def _measured(run: _Found, name: str, schema: pa.Schema) -> list[pa.Table]:
     """The cached tables of a measure, the newest of each checkpoint."""
-    newest: dict[int, tuple[Path, pa.Table]] = {}
-    for path in sorted((run.path / "tables").glob(f"{name}-*.parquet"), key=lambda path: path.lstat().st_mtime_ns):
-        if path.name.rpartition("-")[0] != name:  # another measure, whose name begins like this one
+    newest: dict[int | None, tuple[Path, pa.Table]] = {}
+    files = [(file.path.lstat().st_mtime_ns, file) for file in cached_tables(run.path, name)]
+    for _, file in sorted(files):
+        if file.step is None:
+            _leave_out(f"{file.path}: was measured by an earlier version; `mechdistill {name}` measures it again")
             continue
         try:
-            table = _read(path, run, schema)
+            table = _read(file.path, run, schema)
         except MechdistillError as error:
             _leave_out(error)
             continue
         if not len(table):
             continue
-        step = table["step"][0].as_py()
-        if step in newest:
-            _leave_out(f"{newest[step][0]}: {path.name} is a newer table of the same checkpoint; delete one of them")
-        newest[step] = path, table
+        if file.step in newest:
+            older = newest[file.step][0]
+            _leave_out(f"{older}: {file.path.name} is a newer table of the same checkpoint; delete one of them")
+        newest[file.step] = file.path, table
     return [table for _, table in newest.values()]
 
 

@@ -1,7 +1,6 @@
 """Opening run directories, foreign ones too: nothing is executed, everything is checked before it is used."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +13,14 @@ from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics
+from mechdistill.runs._cache import CachedTable, cached, cached_tables
 from mechdistill.runs._files import read_json, read_text
 from mechdistill.runs._status import read_status
-from mechdistill.runs._tables import read_table, write_table
+from mechdistill.runs._tables import read_table
 from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
-from mechdistill.tables import TABLES
+from mechdistill.tables import ROW_CURVES, Measure
+from mechdistill.worlds import open_world
 
 Step = int | Literal["last"]
 
@@ -62,9 +63,14 @@ class Run:
         return layout.checkpoint_steps(self.path)
 
     @cached_property
-    def sandbox(self) -> Sandbox:
+    def world(self) -> Sandbox:
         """The world it was trained in."""
-        return Sandbox(self.config.sandbox)
+        return open_world(self.config.sandbox)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Its world, as what it is: a sandbox."""
+        return self.world
 
     def resolve(self, step: Step = "last") -> int:
         """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
@@ -123,28 +129,24 @@ class Run:
         None where labels alone teach it, as they are.
         """
         path = self.path / layout.TARGETS
-        return read_table(path, [column.name for column in TABLES["row-curves"]]) if path.exists() else None
+        return read_table(path, [column.name for column in ROW_CURVES.columns]) if path.exists() else None
 
     def cached(
-        self, measure: str, key: str, columns: Sequence[str], compute: Callable[[], pd.DataFrame], *, fresh: bool
+        self,
+        measure: Measure,
+        step: int,
+        key: str,
+        source: str,
+        compute: Callable[[], pd.DataFrame],
+        *,
+        fresh: bool = False,
     ) -> pd.DataFrame:
-        """A measure's table from tables/<measure>-<key>.parquet, computed and stored if absent or `fresh`.
+        """A measure's table of a checkpoint, computed and stored if absent or `fresh`; see `_cache`."""
+        return cached(self.path, measure, step, key, source, compute, fresh=fresh)
 
-        It is only a cache: a damaged file is recomputed and a directory that cannot be written is left as it is,
-        both with a warning.
-        """
-        path = self.path / "tables" / f"{measure}-{key}.parquet"
-        if path.exists() and not fresh:
-            try:
-                return read_table(path, columns)
-            except MechdistillError as error:
-                warnings.warn(f"computing anew: {error}", stacklevel=2)
-        table = compute()
-        try:
-            write_table(path, table)
-        except MechdistillError as error:
-            warnings.warn(f"not cached: {error}", stacklevel=2)
-        return table
+    def cached_tables(self) -> list[CachedTable]:
+        """The measures' tables that lie in the directory."""
+        return cached_tables(self.path)
 
 
 class Experiment:

@@ -13,6 +13,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs._files import write_bytes
 
 _KEY = b"mechdistill sha256"
+_SOURCE = b"mechdistill source"
 
 
 def _digest(table: pd.DataFrame) -> bytes:
@@ -20,13 +21,23 @@ def _digest(table: pd.DataFrame) -> bytes:
     return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write or replace a parquet file atomically."""
+def write_table(path: Path, table: pd.DataFrame, source: str = "") -> None:
+    """Write or replace a parquet file atomically; `source` is a digest of what measured it."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KEY: _digest(table)})
+    arrow = arrow.replace_schema_metadata(
+        {**(arrow.schema.metadata or {}), _KEY: _digest(table), _SOURCE: source.encode()}
+    )
     buffer = io.BytesIO()
     pq.write_table(arrow, buffer, write_page_checksum=True)  # `runs sql` checks these: the digest would take too long
     write_bytes(path, buffer.getvalue())
+
+
+def read_source(path: Path) -> str | None:
+    """What measured a table, as written; None where it does not say, or is damaged."""
+    try:
+        return (pq.read_schema(path).metadata or {}).get(_SOURCE, b"").decode() or None
+    except (OSError, ValueError, pa.ArrowException):
+        return None
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

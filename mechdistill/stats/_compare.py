@@ -9,7 +9,7 @@ from mechdistill.errors import MechdistillError, did_you_mean
 from mechdistill.stats._holm import holm
 from mechdistill.stats._paired import MIN_PAIRS, Paired, bca, paired
 from mechdistill.stats._twins import by_seed, require_arm, students
-from mechdistill.tables import frame
+from mechdistill.tables import COMPARISON, frame
 
 
 def compare(values: pd.DataFrame, baseline: str, primaries: Sequence[str] | None = None) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def compare(values: pd.DataFrame, baseline: str, primaries: Sequence[str] | None
                 result, bootstrap = paired(differences), bca(differences)
                 about = {"metric": metric, "arm": arm, "baseline": baseline, "note": _note(result)}
                 rows.append(about | result._asdict() | {"bca_low": bootstrap.low, "bca_high": bootstrap.high})
-    table = frame("compare", rows)
+    table = frame(COMPARISON, rows)
     primary = table["metric"].isin(metrics if primaries is None else list(primaries))
     return table.assign(p_holm=holm(table["p"].where(primary)))
 

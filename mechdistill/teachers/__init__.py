@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping
 
 from mechdistill.config import Teacher as TeacherConfig
 from mechdistill.model import Model
-from mechdistill.sandbox import Sandbox, TrainingData
 from mechdistill.teachers._checkpoint import Checkpoint, Progressive
 from mechdistill.teachers._combined import Ensemble, Splice, Temperature
 from mechdistill.teachers._corrupted import Noisy, Permuted
 from mechdistill.teachers._count import Count
 from mechdistill.teachers._drawn import Sampled, TopK, expected
 from mechdistill.teachers._exact import Bigram, Oracle, Uniform
-from mechdistill.teachers._laws import mixed, soften, uniform_like
 from mechdistill.teachers._protocol import Moment, Setting, Teacher, everyone
 from mechdistill.teachers._student import Ema
 from mechdistill.teachers._tilted import Tilted
+from mechdistill.world import Stream, World
 
 TEACHERS: dict[str, type[Teacher]] = {
     teacher.kind: teacher
@@ -42,8 +41,8 @@ TEACHERS: dict[str, type[Teacher]] = {
 def build(
     name: str,
     definitions: Mapping[str, TeacherConfig],
-    sandbox: Sandbox,
-    data: TrainingData,
+    world: World,
+    data: Stream,
     seed: int,
     trained: Callable[[str, float], Model],
 ) -> Teacher:
@@ -56,7 +55,7 @@ def build(
     def get(name: str) -> Teacher:
         if name not in built:
             config = definitions[name]
-            setting = Setting(name=name, sandbox=sandbox, data=data, seed=seed, trained=trained)
+            setting = Setting(name=name, world=world, data=data, seed=seed, trained=trained)
             built[name] = TEACHERS[config.kind].from_config(config, setting, [get(part) for part in config.parts])
         return built[name]
 
@@ -86,7 +85,4 @@ __all__ = [
     "build",
     "everyone",
     "expected",
-    "mixed",
-    "soften",
-    "uniform_like",
 ]

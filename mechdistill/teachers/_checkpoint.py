@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mechdistill.config import CheckpointTeacher, ProgressiveTeacher
 from mechdistill.model import Model, Transformer
-from mechdistill.sandbox import Labels
 from mechdistill.teachers._protocol import Moment, Setting, Teacher
+from mechdistill.world import Labels
 
 
 class Checkpoint(Teacher):

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.config import EnsembleTeacher, SpliceTeacher, TemperatureTeacher
-from mechdistill.sandbox import Labels
-from mechdistill.teachers._laws import soften
+from mechdistill.laws import soften
 from mechdistill.teachers._protocol import Setting, Teacher
+from mechdistill.world import Labels
 
 
 class Ensemble(Teacher):

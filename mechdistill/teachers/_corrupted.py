@@ -7,10 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.config import NoisyTeacher, PermutedTeacher, hashed_seed
-from mechdistill.sandbox import Labels
+from mechdistill.laws import mixed, uniform_like
 from mechdistill.teachers._exact import named_or_oracle
-from mechdistill.teachers._laws import mixed, uniform_like
 from mechdistill.teachers._protocol import Setting, Teacher
+from mechdistill.world import Labels
 
 
 class Noisy(Teacher):
@@ -63,7 +63,7 @@ class Permuted(Teacher):
     def from_config(cls, config: PermutedTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Of the named teacher or the oracle; permutations differ by name and by student seed."""
         seed = hashed_seed(f"permuted:{setting.name}:{setting.seed}")
-        return cls(named_or_oracle(parts, setting), setting.sandbox.vocab, seed)
+        return cls(named_or_oracle(parts, setting), setting.world.vocab, seed)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p(sigma_s(y)) where the current token is s."""

@@ -7,8 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.config import CountTeacher, hashed_seed
-from mechdistill.sandbox import CHUNK, Labels, Sandbox, TrainingData
 from mechdistill.teachers._protocol import Setting, Teacher
+from mechdistill.world import Labels, Stream, World
+
+_CHUNK = 2048  # sequences counted at once
 
 
 class Count(Teacher):
@@ -22,8 +24,8 @@ class Count(Teacher):
 
     kind = "count"
 
-    def __init__(self, sandbox: Sandbox, data: TrainingData, tokens: int = 1_000_000):
-        counts = transition_counts(sandbox, data, tokens)
+    def __init__(self, world: World, data: Stream, tokens: int = 1_000_000):
+        counts = transition_counts(world, data, tokens)
         super().__init__(counts.numpy().tobytes())
         seen = counts.sum(dim=1, keepdim=True)
         counts = torch.where(seen > 0, counts, 1).double()
@@ -34,21 +36,21 @@ class Count(Teacher):
         """From the student's own stream, or from one whose seed is hashed from the name and the student's."""
         data = setting.data
         if config.data == "fresh":
-            data = TrainingData(setting.sandbox, hashed_seed(f"count:{setting.name}:{setting.seed}"), None)
-        return cls(setting.sandbox, data, config.tokens)
+            data = setting.world.training(hashed_seed(f"count:{setting.name}:{setting.seed}"))
+        return cls(setting.world, data, config.tokens)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log n(s, y) / n(s) of the current token's row; -inf for a successor never seen."""
         return self._law[tokens]
 
 
-def transition_counts(sandbox: Sandbox, data: TrainingData, tokens: int) -> Int[Tensor, "row next"]:
+def transition_counts(world: World, data: Stream, tokens: int) -> Int[Tensor, "row next"]:
     """How often each token followed each in the first `tokens` predictions, sequence after sequence."""
-    k, length = sandbox.vocab, sandbox.seq_len
+    k, length = world.vocab, world.seq_len
     counts = torch.zeros(k * k, dtype=torch.int64)
     sequences = -(-tokens // length)
-    for start in range(0, sequences, CHUNK):
-        batch = data.batch(start, min(CHUNK, sequences - start))
+    for start in range(0, sequences, _CHUNK):
+        batch = data.batch(start, min(_CHUNK, sequences - start))
         pairs = (batch.tokens * k + batch.next_tokens).flatten()
         counts += torch.bincount(pairs[: tokens - start * length], minlength=k * k)
     return counts.view(k, k)

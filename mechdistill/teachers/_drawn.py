@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mechdistill.config import SampledTeacher, TopKTeacher
 from mechdistill.model import Model
-from mechdistill.sandbox import Labels
 from mechdistill.teachers._protocol import Moment, Setting, Teacher, everyone
+from mechdistill.world import Labels
 
 Tail = Literal["renormalise", "bucket"]
 

@@ -8,26 +8,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.config import BigramTeacher, OracleTeacher, UniformTeacher
-from mechdistill.sandbox import Labels, Sandbox
 from mechdistill.teachers._protocol import Setting, Teacher
+from mechdistill.world import KnownWorld, Labels, known
 
 
 class Oracle(Teacher):
     """The Bayes-optimal law given the whole prefix: a perfect teacher, whose copy targets are one-hot without noise.
 
     Its KL to the oracle is 0 by definition, and at occurrence >= 2 without noise its copy accuracy is 1; chance is
-    1/vocab. Source: the sandbox's own generative process (`Sandbox.law`).
+    1/vocab. Source: the sandbox's own generative process (`KnownWorld.law`).
     """
 
     kind = "oracle"
 
-    def __init__(self, sandbox: Sandbox):
-        super().__init__(identity(sandbox, "triggers"))
+    def __init__(self, world: KnownWorld):
+        super().__init__(world.identity(triggers=True))
 
     @classmethod
     def from_config(cls, config: OracleTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """The oracle of the student's sandbox."""
-        return cls(setting.sandbox)
+        return cls(known(setting.world, f"teacher '{setting.name}'"))
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """The oracle's log-law, which the labels of the tokens have."""
@@ -43,14 +43,14 @@ class Bigram(Teacher):
 
     kind = "bigram"
 
-    def __init__(self, sandbox: Sandbox):
-        super().__init__(identity(sandbox))
-        self._log_pi = sandbox.log_pi
+    def __init__(self, world: KnownWorld):
+        super().__init__(world.identity())
+        self._log_pi = world.log_pi
 
     @classmethod
     def from_config(cls, config: BigramTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """The transition matrix of the student's sandbox."""
-        return cls(setting.sandbox)
+        return cls(known(setting.world, f"teacher '{setting.name}'"))
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log pi of the current token's row."""
@@ -73,7 +73,7 @@ class Uniform(Teacher):
     @classmethod
     def from_config(cls, config: UniformTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Over the tokens of the student's sandbox."""
-        return cls(setting.sandbox.vocab)
+        return cls(setting.world.vocab)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """-ln(vocab)."""
@@ -82,10 +82,4 @@ class Uniform(Teacher):
 
 def named_or_oracle(parts: Sequence[Teacher], setting: Setting) -> Teacher:
     """The teacher that an entry is made of: the one that it names, or the oracle."""
-    return parts[0] if parts else Oracle(setting.sandbox)
-
-
-def identity(sandbox: Sandbox, *more: str) -> str:
-    """What determines the transition matrix, and `more` keys of the sandbox; not where a corpus lies."""
-    keys = {"vocab", "seed", "rows", *more}
-    return sandbox.config.model_dump_json(include=keys, exclude={"rows": {"path"}})
+    return parts[0] if parts else Oracle(known(setting.world, f"teacher '{setting.name}'"))

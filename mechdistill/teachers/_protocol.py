@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.model import Model
-from mechdistill.sandbox import Labels, Sandbox, TrainingData
+from mechdistill.world import Labels, Stream, World
 
 
 class Moment(NamedTuple):
@@ -74,8 +74,8 @@ class Setting:
     """What a teacher can be built from besides its entry."""
 
     name: str  # its own
-    sandbox: Sandbox
-    data: TrainingData  # the student's stream
+    world: World
+    data: Stream  # the student's
     seed: int  # the student's
     trained: Callable[[str, float], Model]
     """The model of a checkpoint teacher by name, at a fraction of its training (1: the last checkpoint)."""

@@ -9,9 +9,9 @@ from torch.func import functional_call
 
 from mechdistill.config import EmaTeacher
 from mechdistill.model import Model
-from mechdistill.sandbox import Labels
 from mechdistill.teachers._checkpoint import frozen
 from mechdistill.teachers._protocol import Moment, Setting, Teacher
+from mechdistill.world import Labels
 
 _STEP, _WEIGHT = "step", "weight."
 

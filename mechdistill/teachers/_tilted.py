@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechdistill.config import TiltedTeacher, hashed_seed
-from mechdistill.sandbox import Labels, Sandbox
-from mechdistill.teachers._exact import identity, named_or_oracle
+from mechdistill.teachers._exact import named_or_oracle
 from mechdistill.teachers._protocol import Setting, Teacher
+from mechdistill.world import KnownWorld, Labels, known
 
 
 class Tilted(Teacher):
@@ -42,7 +42,7 @@ class Tilted(Teacher):
     def __init__(
         self,
         teacher: Teacher,
-        sandbox: Sandbox,
+        world: KnownWorld,
         *,
         beta: float = 1.0,
         horizon: int = 1,
@@ -50,12 +50,12 @@ class Tilted(Teacher):
         good: float = 0.25,
         seed: int = 0,
     ):
-        self.reward = _rewarded(sandbox, share, good, seed)
-        world = identity(sandbox) if horizon > 1 else ""
-        super().__init__(repr(float(beta)), repr(horizon), world, self.reward.numpy().tobytes(), parts=(teacher,))
+        self.reward = _rewarded(world, share, good, seed)
+        behind = world.identity() if horizon > 1 else ""
+        super().__init__(repr(float(beta)), repr(horizon), behind, self.reward.numpy().tobytes(), parts=(teacher,))
         gain = self.reward.double() / beta
-        log_pi = torch.from_numpy(sandbox.pi).log()
-        value = torch.zeros(sandbox.vocab, dtype=torch.float64)  # log V
+        log_pi = torch.from_numpy(world.pi).log()
+        value = torch.zeros(world.vocab, dtype=torch.float64)  # log V
         for _ in range(horizon - 1):
             value = (log_pi + gain + value).logsumexp(dim=1)
         self._tilt = gain + value  # [row, next], float64
@@ -64,7 +64,7 @@ class Tilted(Teacher):
     def from_config(cls, config: TiltedTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Of the named teacher or the oracle."""
         options = config.model_dump(include={"beta", "horizon", "share", "good", "seed"})
-        return cls(named_or_oracle(parts, setting), setting.sandbox, **options)
+        return cls(named_or_oracle(parts, setting), known(setting.world, f"teacher '{setting.name}'"), **options)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p*, computed in float64."""
@@ -72,14 +72,14 @@ class Tilted(Teacher):
         return (law.double() + self._tilt[tokens]).log_softmax(dim=-1).float()
 
 
-def _rewarded(sandbox: Sandbox, share: float, good: float, seed: int) -> Bool[Tensor, "row next"]:
+def _rewarded(world: KnownWorld, share: float, good: float, seed: int) -> Bool[Tensor, "row next"]:
     """A share of the rows that can be ordinary, and in each a fraction of its own successors; at least one of both."""
     # a key of its own: the world's rows come from SeedSequence([sandbox seed, 0])
-    rng = np.random.default_rng(hashed_seed(f"tilted:{sandbox.config.seed}:{seed}"))
-    ordinary = np.flatnonzero(sandbox.rate < 1)
+    rng = np.random.default_rng(hashed_seed(f"tilted:{world.seed}:{seed}"))
+    ordinary = np.flatnonzero(world.rate < 1)
     rows = rng.permutation(ordinary)[: max(1, round(share * len(ordinary)))]
-    reward = torch.zeros(sandbox.vocab, sandbox.vocab, dtype=torch.bool)
+    reward = torch.zeros(world.vocab, world.vocab, dtype=torch.bool)
     for row in rows:
-        successors = np.flatnonzero(sandbox.pi[row])
+        successors = np.flatnonzero(world.pi[row])
         reward[row, rng.permutation(successors)[: max(1, round(good * len(successors)))]] = True
     return reward

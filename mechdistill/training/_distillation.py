@@ -10,11 +10,12 @@ from torch import Tensor
 from mechdistill import evals, teachers
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
+from mechdistill.laws import entropy, forward_kl, soften, uniform_like
 from mechdistill.model import Model
-from mechdistill.objective import Asked, Objective, entropy, forward_kl, matched_smoothing
+from mechdistill.objective import Asked, Objective, matched_smoothing
 from mechdistill.positions import HELD_OUT, EvaluationSet, Positions
-from mechdistill.sandbox import Batch, Labels, Sandbox, TrainingData
-from mechdistill.teachers import soften, uniform_like
+from mechdistill.tables import Metric, metrics, train_divergence
+from mechdistill.world import Batch, KnownWorld, Labels, Stream
 
 
 class Distillation:
@@ -23,13 +24,13 @@ class Distillation:
     def __init__(
         self,
         config: RunConfig,
-        sandbox: Sandbox,
-        data: TrainingData,
+        world: KnownWorld,
+        data: Stream,
         device: str,
         trained: Callable[[str, float], Model] | None = None,
     ):
-        self._config, self._sandbox, self._device = config, sandbox, device
-        self._stationary = torch.from_numpy(sandbox.stationary).float()
+        self._config, self._world, self._device = config, world, device
+        self._stationary = torch.from_numpy(world.stationary).float()
         self._law: Tensor | None = None  # of a teacher that never changes, on the evaluation set
 
         def on_device(name: str, fraction: float) -> Model:
@@ -37,7 +38,7 @@ class Distillation:
             return trained(name, fraction).to(device)
 
         def built(name: str) -> teachers.Teacher:
-            return teachers.build(name, config.teachers, sandbox, data, config.seed, on_device)
+            return teachers.build(name, config.teachers, world, data, config.seed, on_device)
 
         objective, matched, smoothing = config.objective, config.matched, None
         self.teacher = built(objective.teacher) if objective.teacher else None
@@ -46,14 +47,14 @@ class Distillation:
             smoothing = self._matched_smoothing(Objective(matched), built(matched.teacher))
         self.objective = Objective(objective, smoothing)
         divergence = objective.divergence.kind
-        self.logged = ["train-loss", "train-cross-entropy"]
-        """Names of what `loss` gives besides the loss, in order."""
+        self.logged: list[Metric] = [metrics.TRAIN_LOSS, metrics.TRAIN_CROSS_ENTROPY]
+        """What `loss` gives besides the loss, in order."""
         if self.objective.smoothing:
-            self.logged.append("train-smoothed-cross-entropy")
+            self.logged.append(metrics.TRAIN_SMOOTHED)
         if self.teacher is not None:
-            self.logged.append(f"train-{divergence}")
+            self.logged.append(train_divergence(divergence))
             if divergence == "forward-kl":  # the same gradient, another value: never take one for the other
-                self.logged.append("train-soft-cross-entropy")
+                self.logged.append(metrics.TRAIN_SOFT)
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -64,7 +65,7 @@ class Distillation:
     def loss(self, logits: Tensor, batch: Batch, step: int, student: Model) -> tuple[Tensor, Tensor]:
         """The loss of a training batch, and the values behind `logged`."""
         log_probs = logits.float().log_softmax(dim=-1)
-        labels = self._sandbox.labels(batch.tokens, batch.triggers)
+        labels = self._world.labels(batch.tokens, batch.triggers)
         asked = self._ask(labels, log_probs, step, student, with_mean=self.objective.reads_the_expected_law)
         losses = self.objective.loss(asked, batch.next_tokens.to(self._device))
         with torch.no_grad():
@@ -73,7 +74,7 @@ class Distillation:
                 logged.append(losses.smoothed)
             if losses.divergence is not None and asked.teacher is not None:
                 logged.append(losses.divergence)
-                if self.logged[-1] == "train-soft-cross-entropy":
+                if self.logged[-1] is metrics.TRAIN_SOFT:
                     arm = self.objective.config
                     scale = arm.temperature**2 if arm.soften == "both" else 1
                     teacher_entropy = entropy(soften(asked.teacher, arm.temperature)).mean()
@@ -95,7 +96,7 @@ class Distillation:
         if asked.teacher is not None and (first or changes):
             rows += evals.teacher_metrics(Positions(data, asked.teacher))
         if first and self.objective.smoothing:
-            rows.append({"metric": "label-smoothing", "value": self.objective.smoothing})
+            rows.append(metrics.LABEL_SMOOTHING.row(self.objective.smoothing))
         return rows
 
     @torch.no_grad()
@@ -106,7 +107,7 @@ class Distillation:
         """
         if self.teacher is None and not self.objective.smoothing:
             return None
-        data = EvaluationSet.held_out(self._sandbox, HELD_OUT)
+        data = EvaluationSet.held_out(self._world, HELD_OUT)
         asked = self._ask(data.labels, uniform_like(data.labels.law), step, student)
         floor = self._floor(asked) if self.objective.config.has_one_target else None
         teacher = None if asked.teacher is None else Positions(data, asked.teacher)
@@ -151,7 +152,7 @@ class Distillation:
         expected = law
         if with_mean and self._mean is not None and self._mean is not self.teacher:
             expected = self._mean.log_probs(labels.row, labels).to(log_probs.device)
-        visits = step * self._config.training.batch * self._sandbox.seq_len * self._stationary
+        visits = step * self._config.training.batch * self._world.seq_len * self._stationary
         return Asked(labels, law, expected, log_probs, moment, visits)
 
     def _floor(self, asked: Asked) -> Tensor | None:
@@ -160,7 +161,7 @@ class Distillation:
         It is not known where a teacher draws inside another, follows the student (its errors would pass for the
         objective's), or goes by occurrences that the context does not show.
         """
-        visible = self._config.sandbox.shows_triggers
+        visible = self._world.shows_triggers
         kinds = {one.kind for one in self._everyone()}
         if (self.teacher is not None and self._mean is None) or "ema" in kinds or ("splice" in kinds and not visible):
             return None
@@ -169,12 +170,12 @@ class Distillation:
 
     def _matched_smoothing(self, objective: Objective, teacher: teachers.Teacher) -> float:
         """The smoothing whose targets are as far from the truth as another arm's, on held-out sequences."""
-        data = EvaluationSet.held_out(self._sandbox, HELD_OUT)
+        data = EvaluationSet.held_out(self._world, HELD_OUT)
         mean = teachers.expected(teacher)
         law = None if mean is None else mean.log_probs(data.tokens, data.labels)
         moment = teachers.Moment(0, self._config.horizon, self._config.seed)
         asked = Asked(data.labels, law, law, uniform_like(data.labels.law), moment, torch.zeros_like(self._stationary))
-        visible = self._config.sandbox.shows_triggers
+        visible = self._world.shows_triggers
         target = None if law is None else objective.target(asked, occurrence_is_visible=visible)
         if target is None:
             raise MechdistillError(

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError, did_you_mean
+from mechdistill.tables import ORDINARY
 
 _PROJECT = "mechdistill"
 _PATIENCE = 30  # seconds that a server may take to begin or end a run
@@ -37,12 +38,12 @@ class Logger(Protocol):
 
 
 def metric_name(row: Mapping[str, Any]) -> str:
-    """A row's metric as one name: copy-accuracy/occurrence-2, kl/bucket-0 (buckets are of ordinary positions)."""
+    """A row's metric as one name: copy-accuracy/occurrence-2+, kl/bucket-0 (buckets are of ordinary positions)."""
     bucket, occurrence = row.get("bucket"), row.get("occurrence")
     name = str(row["metric"])
     if bucket is not None:
         name += f"/bucket-{bucket}"
-    if occurrence is not None and not (bucket is not None and occurrence == 0):
+    if occurrence is not None and not (bucket is not None and occurrence == ORDINARY):
         name += f"/occurrence-{occurrence}"
     return name
 

@@ -14,11 +14,12 @@ from mechdistill.evals import inline_metrics
 from mechdistill.model import Model, build
 from mechdistill.positions import EvaluationSet, predict
 from mechdistill.runs import RunWriter, Weights, numerics
-from mechdistill.sandbox import Sandbox, TrainingData
+from mechdistill.tables import LATER, metrics
 from mechdistill.training._distillation import Distillation
 from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
+from mechdistill.worlds import open_world
 
 _REPORT_EVERY = 0.2  # seconds
 _STATUS_EVERY = 2.0
@@ -51,9 +52,9 @@ class Trainer:
     ):
         """`trained` opens the models of checkpoint teachers: name and fraction of their training to model."""
         self.config, self.writer, self.device, self.loggers = config, writer, device, loggers
-        self.sandbox = Sandbox(config.sandbox)
-        self.data = TrainingData(self.sandbox, config.data_seed, config.training.unique_sequences)
-        self.evaluation = EvaluationSet.held_out(self.sandbox, config.training.eval_sequences)
+        self.world = open_world(config.sandbox)
+        self.data = self.world.training(config.data_seed, config.training.unique_sequences)
+        self.evaluation = EvaluationSet.held_out(self.world, config.training.eval_sequences)
         self.model: Model = build(
             config.model,
             d_vocab=config.sandbox.vocab,
@@ -63,7 +64,7 @@ class Trainer:
         self.optimiser = optimiser(self.model, config.training)
         self.step = 0
         self.seconds = 0.0  # spent on this run, earlier sessions included
-        self.distillation = Distillation(config, self.sandbox, self.data, device, trained)
+        self.distillation = Distillation(config, self.world, self.data, device, trained)
         # of what is logged since the last evaluation; the last entry counts the steps
         self._sums = torch.zeros(len(self.distillation.logged) + 1, device=device)
         self._conditions = {**numerics(device), **self.distillation.conditions}
@@ -161,10 +162,8 @@ class Trainer:
         """Log training and held-out metrics; true if they reach `until`."""
         self._refuse_non_finite()
         means = (self._sums[:-1] / self._sums[-1]).tolist()
-        rows: list[dict[str, Any]] = [
-            {"metric": name, "value": value} for name, value in zip(self.distillation.logged, means, strict=True)
-        ]
-        rows.append({"metric": "lr", "value": self._rate(self.step - 1)})
+        rows = [metric.row(value) for metric, value in zip(self.distillation.logged, means, strict=True)]
+        rows.append(metrics.LEARNING_RATE.row(self._rate(self.step - 1)))
         held_out = self._held_out()
         self._log(rows + held_out)
         self._sums.zero_()
@@ -219,7 +218,7 @@ class Trainer:
 
 def _copying(rows: list[dict[str, Any]], metric: str) -> float:
     """A copy metric at occurrence >= 2; -inf where the world has nothing to copy."""
-    return next((r["value"] for r in rows if r["metric"] == metric and r.get("occurrence") == 2), -math.inf)
+    return next((r["value"] for r in rows if r["metric"] == metric and r.get("occurrence") == LATER), -math.inf)
 
 
 def _target(until: dict[str, float]) -> str:

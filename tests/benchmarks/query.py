@@ -12,7 +12,7 @@ import pandas as pd
 from mechdistill.config import expand, load_experiment, to_yaml
 from mechdistill.runs import sql
 from mechdistill.runs._tables import write_table
-from mechdistill.tables import frame, with_run
+from mechdistill.tables import METRICS_LOG, frame, with_run
 from tests.benchmarks.pairs import seconds
 
 _QUERY = "SELECT arm, metric, count(*) AS n, avg(value) AS mean FROM {} GROUP BY ALL ORDER BY ALL"
@@ -50,14 +50,14 @@ def _make_runs(folder: Path, n: int) -> list[pd.DataFrame]:
     status = {"state": "finished", "step": 1200, "steps": 1200, "tokens": 2_457_600, "seconds": 60.0}
     for seed in range(n):
         run = folder / f"seed-{seed}"
-        rows = [{"metric": f"metric-{m}", "occurrence": m % 3} for m in range(_METRICS)] * _EVALUATIONS
+        rows = [{"metric": f"metric-{m}", "occurrence": str(m % 3)} for m in range(_METRICS)] * _EVALUATIONS
         values = [
             row | {"value": float(value)} for row, value in zip(rows, rng.integers(0, 100, len(rows)), strict=True)
         ]
         step = pd.Series(np.repeat(np.arange(_EVALUATIONS) * 50, _METRICS), dtype="Int64")
         when = pd.DataFrame({"step": step, "tokens": step * 2048})
         named = with_run(when, run=f"spt/seed-{seed}", arm="spt", seed=seed)
-        tables.append(pd.concat([named, frame("metrics", values)], axis=1))
+        tables.append(pd.concat([named, frame(METRICS_LOG, values)], axis=1))
         write_table(run / "metrics.parquet", tables[-1])
         (run / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
         (run / "status.json").write_text(json.dumps(status))

@@ -13,6 +13,7 @@ from mechdistill.circuits import (
     displaced,
     head_scores,
     parse_head,
+    replaced,
     standouts,
 )
 from mechdistill.errors import MechdistillError
@@ -31,7 +32,7 @@ def setup(seed: int = 0):
 @pytest.mark.parametrize("ablation", list(ABLATIONS))
 def test_only_the_named_heads_output_changes(ablation: str) -> None:
     model, data, outputs = setup()
-    with ablated(model, (Head(0, 1),), ablation, outputs):
+    with ablated(model, (Head(0, 1),), replaced(outputs, ABLATIONS[ablation])):
         _, cache = model.run_with_cache(data.tokens, names_filter=lambda n: n.endswith("hook_z"))
         _, results = model.run_with_cache(data.tokens, names_filter="blocks.0.attn.hook_result")
     z = cache["blocks.0.attn.hook_z"]
@@ -48,7 +49,7 @@ def test_only_the_named_heads_output_changes(ablation: str) -> None:
 def test_zeroing_equals_zero_output_weights() -> None:
     model, data, outputs = setup()
     heads = (Head(0, 0), Head(1, 1))
-    with ablated(model, heads, "zero", outputs):
+    with ablated(model, heads, replaced(outputs, ABLATIONS["zero"])):
         by_hook = predict(model, data).log_probs
     with torch.no_grad():
         for head in heads:
@@ -59,9 +60,10 @@ def test_zeroing_equals_zero_output_weights() -> None:
 def test_hooks_are_gone_even_when_the_inside_raises() -> None:
     model, data, outputs = setup()
     before = predict(model, data).log_probs
+    instead = replaced(outputs, ABLATIONS["mean"])
     for damage in (
-        ablated(model, (Head(0, 0),), "mean", outputs),
-        displaced(model, (Head(0, 0),), "mean", outputs, torch.Generator()),
+        ablated(model, (Head(0, 0),), instead),
+        displaced(model, (Head(0, 0),), instead, outputs, torch.Generator()),
     ):
         with pytest.raises(RuntimeError, match="on purpose"), damage:
             raise RuntimeError("on purpose")
@@ -72,11 +74,11 @@ def test_the_control_moves_the_stream_by_the_same_distance_elsewhere() -> None:
     model, data, outputs = setup()
     heads, name = (Head(1, 0), Head(1, 1)), "blocks.1.hook_resid_mid"
     _, intact = model.run_with_cache(data.tokens, names_filter=name)
-    changes = []
+    changes, instead = [], replaced(outputs, ABLATIONS["mean"])
     for damage in (
-        ablated(model, heads, "mean", outputs),
-        displaced(model, heads, "mean", outputs, torch.Generator().manual_seed(0)),
-        displaced(model, heads, "mean", outputs, torch.Generator().manual_seed(1)),
+        ablated(model, heads, instead),
+        displaced(model, heads, instead, outputs, torch.Generator().manual_seed(0)),
+        displaced(model, heads, instead, outputs, torch.Generator().manual_seed(1)),
     ):
         with damage:
             _, damaged = model.run_with_cache(data.tokens, names_filter=name)
@@ -94,7 +96,7 @@ def test_effects_are_differences_to_the_intact_model() -> None:
     table = ablate(model, data, CopyCircuit((Head(1, 0),), (Head(0, 1),)), torch.Generator().manual_seed(0))
     intact = predict(model, data)
     for ablation in ABLATIONS:
-        with ablated(model, (Head(1, 0),), ablation, outputs):
+        with ablated(model, (Head(1, 0),), replaced(outputs, ABLATIONS[ablation])):
             damaged = predict(model, data)
         rows = table[(table["ablation"] == ablation) & (table["layer"] == 1) & (table["head"] == 0)]
         expected = {
@@ -123,7 +125,7 @@ def test_knocking_out_the_hand_built_circuit_costs_the_copying() -> None:
     circuit = copy_circuit(head_scores(model, sandbox, torch.Generator().manual_seed(0)))
     assert circuit == CopyCircuit(lookup=(Head(1, 0),), previous_token=(Head(0, 0),))
     assert circuit.heads == (Head(0, 0), Head(1, 0))
-    table = ablate(model, data, circuit, torch.Generator().manual_seed(0), ablations=("mean",))
+    table = ablate(model, data, circuit, torch.Generator().manual_seed(0), ablations=[ABLATIONS["mean"]])
     cost = table[table["metric"] == "copy-loss-delta"].groupby("what")["value"].mean()
     assert cost["lookup"] > 0.5
     assert cost["previous-token"] > 0.5
@@ -139,7 +141,7 @@ def test_an_untrained_model_has_no_circuit() -> None:
             parameter.mul_(0.05)
     scores = head_scores(model, sandbox, torch.Generator().manual_seed(0))
     assert copy_circuit(scores) == CopyCircuit((), ())
-    assert all(standouts(scores, metric) == () for metric in SCORES)
+    assert all(standouts(scores, score) == () for score in SCORES.values())
     table = ablate(model, EvaluationSet.held_out(sandbox, 8), CopyCircuit((), ()), torch.Generator())
     assert set(table["what"]) == {"head"}
 

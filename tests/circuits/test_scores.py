@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mechdistill.circuits import SCORES, attention_patterns, attention_to, head_scores
+from mechdistill.circuits import SCORES, HeadView, attention_to, head_scores
 from mechdistill.circuits._probes import repeated_blocks
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
@@ -94,7 +94,8 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
     blocks = repeated_blocks(sandbox, 8, model.n_ctx, generator(3))
     length, triggers = blocks.length, set(sandbox.triggers)
     sequences = sandbox.evaluation(8).tokens
-    on_blocks, on_sandbox = attention_patterns(model, blocks.repeated), attention_patterns(model, sequences)
+    view = HeadView(model)
+    on_blocks, on_sandbox = view.patterns(blocks.repeated), view.patterns(sequences)
 
     def mean_over(pattern: torch.Tensor, tokens: torch.Tensor, sources) -> float:
         per_sequence = []
@@ -177,6 +178,6 @@ def test_a_model_without_heads_is_refused() -> None:
 
 @pytest.mark.parametrize("name", list(SCORES))
 def test_every_score_says_what_it_is(name: str) -> None:
-    text = SCORES[name].sources.__doc__ or ""
+    text = SCORES[name].doc
     for word in ("A[q", "Range", "chance", "Null", "Source"):
         assert word in text or (word == "A[q" and "ttention from" in text), f"{name} does not give its {word}"

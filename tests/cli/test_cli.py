@@ -9,7 +9,7 @@ from mechdistill.cli._arguments import parse_checkpoint, parse_seeds
 from mechdistill.config import to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
-from mechdistill.tables import RUN_COLUMNS, TABLES
+from mechdistill.tables import MEASURES, RUN_COLUMNS, TRAINED, WORLD
 from tests.helpers import micro
 
 
@@ -112,7 +112,7 @@ def test_train_says_what_came_out_where_and_what_next(made: tuple[Path, subproce
     path, result = made
     assert result.returncode == 0, result.stderr
     assert "copy accuracy" in result.stdout
-    assert "no matching" in result.stdout
+    assert "no-matching" in result.stdout
     assert "next: mechdistill induction-scores runs/micro" in result.stderr
     assert (path / "spt/seed-0/metrics.parquet").exists()
 
@@ -124,7 +124,7 @@ def test_train_json_is_one_document(made: tuple[Path, subprocess.CompletedProces
     assert document["schema"] == 1
     assert {row["state"] for row in document["rows"]} == {"finished"}
     assert {row["arm"] for row in document["rows"]} == {"spt", "dpt", "teacher:young"}
-    assert set(document["rows"][0]) == {column.name for column in TABLES["train"]}
+    assert set(document["rows"][0]) == {column.name for column in TRAINED.columns}
     for row in document["rows"]:
         assert Path(row["path"]).is_dir()
         assert 0 <= row["copy_accuracy"] <= 1
@@ -147,7 +147,7 @@ def test_measures_print_a_table_write_a_figure_and_give_json(
     result = mechdistill(command, path, "--json", "--checkpoint", checkpoint)
     document = json.loads(result.stdout)
     assert set(document) == {"schema", "rows"}
-    assert set(document["rows"][0]) == {c.name for c in (*RUN_COLUMNS, *TABLES[command])}
+    assert set(document["rows"][0]) == {c.name for c in (*RUN_COLUMNS, *MEASURES[command].columns)}
     steps = {row["step"] for row in document["rows"] if row["arm"] == "spt"}
     assert steps == ({0, 1, 2, 4, 6, 8, 12, 16, 18, 24} if checkpoint == "all" else {24})
 
@@ -198,7 +198,7 @@ def test_a_world_is_shown_before_anybody_trains_in_it(
         assert "no-matching-accuracy" in result.stdout
         assert "plotly" in figure.read_text()
     document = json.loads(mechdistill("sandbox", "--preset", "tiny", "--json", cwd=tmp_path).stdout)
-    assert set(document["rows"][0]) == {column.name for column in TABLES["sandbox"]}
+    assert set(document["rows"][0]) == {column.name for column in WORLD.columns}
     wrong = mechdistill("sandbox", made[0], "--preset", "tiny")
     assert wrong.returncode == 2
     assert "for experiment files" in wrong.stderr

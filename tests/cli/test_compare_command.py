@@ -6,7 +6,7 @@ import pytest
 
 from mechdistill.config import to_yaml
 from mechdistill.runs import Experiment
-from mechdistill.tables import TABLES
+from mechdistill.tables import COMPARISON
 from mechdistill.training import train
 from tests.cli.test_cli import mechdistill
 from tests.helpers import micro
@@ -34,7 +34,7 @@ def test_compare_json_is_one_document_with_the_columns_of_the_table(three_seeds:
     document = json.loads(result.stdout)
     assert document["schema"] == 1
     assert {row["arm"] for row in document["rows"]} == {"spt"}
-    assert set(document["rows"][0]) == {column.name for column in TABLES["compare"]}
+    assert set(document["rows"][0]) == {column.name for column in COMPARISON.columns}
 
 
 @pytest.mark.parametrize(

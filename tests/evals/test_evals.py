@@ -22,14 +22,14 @@ def value(rows: list[dict], metric: str, **where: int) -> float:
 
 def test_the_oracle_is_perfect_and_uniform_is_at_chance(data: EvaluationSet) -> None:
     oracle = inline_metrics(Positions(data, data.labels.law))
-    assert value(oracle, "copy-accuracy", occurrence=2) == 1
-    assert value(oracle, "copy-loss", occurrence=2) == 0
-    assert value(oracle, "copy-excess", occurrence=1) == 0
+    assert value(oracle, "copy-accuracy", occurrence="2+") == 1
+    assert value(oracle, "copy-loss", occurrence="2+") == 0
+    assert value(oracle, "copy-excess", occurrence="1") == 0
     for bucket in range(4):
         assert value(oracle, "kl", bucket=bucket) == pytest.approx(0, abs=1e-6)
-    vocab = data.sandbox.vocab
+    vocab = data.world.vocab
     uniform = inline_metrics(Positions(data, torch.full_like(data.labels.law, -math.log(vocab))))
-    assert value(uniform, "copy-loss", occurrence=2) == pytest.approx(math.log(vocab))
+    assert value(uniform, "copy-loss", occurrence="2+") == pytest.approx(math.log(vocab))
     assert value(uniform, "loss") == pytest.approx(math.log(vocab))
     entropy = float(data.labels.oracle_entropy[data.ordinary].mean())
     pooled = next(r["value"] for r in uniform if r["metric"] == "kl" and "bucket" not in r)
@@ -37,25 +37,25 @@ def test_the_oracle_is_perfect_and_uniform_is_at_chance(data: EvaluationSet) -> 
 
 
 def test_a_bigram_guesser_is_perfect_on_rows_and_blind_at_copies(data: EvaluationSet) -> None:
-    rows = inline_metrics(Positions(data, data.sandbox.log_pi[data.tokens]))
+    rows = inline_metrics(Positions(data, data.world.log_pi[data.tokens]))
     assert value(rows, "kl", bucket=0) == pytest.approx(0, abs=1e-6)
-    assert value(rows, "copy-accuracy", occurrence=2) < 0.5
-    assert value(rows, "copy-excess", occurrence=2) > 1
+    assert value(rows, "copy-accuracy", occurrence="2+") < 0.5
+    assert value(rows, "copy-excess", occurrence="2+") > 1
 
 
 def test_occurrence_one_is_never_pooled_with_later_ones(data: EvaluationSet) -> None:
     """A model that is right at occurrence >= 2 only."""
     law = data.labels.law.clone()
     wrong = torch.full_like(law, -math.inf)
-    wrong.scatter_(-1, ((data.next_tokens + 1) % data.sandbox.vocab)[..., None], 0.0)
+    wrong.scatter_(-1, ((data.next_tokens + 1) % data.world.vocab)[..., None], 0.0)
     mixed = torch.where((data.labels.occurrence == 1)[..., None], wrong, law)
     rows = inline_metrics(Positions(data, mixed))
-    assert value(rows, "copy-accuracy", occurrence=2) == 1
-    assert value(rows, "copy-accuracy", occurrence=1) == 0
+    assert value(rows, "copy-accuracy", occurrence="2+") == 1
+    assert value(rows, "copy-accuracy", occurrence="1") == 0
 
 
 def test_row_curves_equal_a_loop(data: EvaluationSet) -> None:
-    sandbox = data.sandbox
+    sandbox = data.world
     positions = predict(transformer(d_vocab=sandbox.vocab, n_ctx=40), data)
     table = row_curves(positions)
     probs, pi = positions.log_probs.exp().double().numpy(), sandbox.pi
@@ -74,11 +74,11 @@ def test_row_curves_equal_a_loop(data: EvaluationSet) -> None:
         assert rows["row_entropy"].iloc[0] == pytest.approx(sandbox.row_entropy[row])
         assert rows["bucket"].iloc[0] == sandbox.bucket[row]
     copying = table[table["row"].isna()]
-    assert set(copying["occurrence"]) == {1, 2, 3}
+    assert set(copying["occurrence"]) == {"1", "2", "3+"}
     exact = positions.loss[data.labels.occurrence == 2].mean().item()
-    found = copying[(copying["metric"] == "copy-loss") & (copying["occurrence"] == 2)]["value"].item()
+    found = copying[(copying["metric"] == "copy-loss") & (copying["occurrence"] == "2")]["value"].item()
     assert found == pytest.approx(exact)
-    assert "no-matching-accuracy" not in set(copying[copying["occurrence"] == 1]["metric"])
+    assert "no-matching-accuracy" not in set(copying[copying["occurrence"] == "1"]["metric"])
 
 
 def test_a_plain_chain_has_no_copy_rows() -> None:

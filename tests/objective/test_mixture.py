@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechdistill.objective import DIVERGENCES, Weights, cross_entropy, forward_kl, mixture
-from mechdistill.teachers import soften
+from mechdistill.laws import DIVERGENCES, cross_entropy, forward_kl, soften
+from mechdistill.objective import Weights, mixture
 
 
 def laws(seed: int, *shape: int, scale: float = 3.0) -> torch.Tensor:

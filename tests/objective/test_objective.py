@@ -6,7 +6,8 @@ from scipy.optimize import minimize_scalar
 
 from mechdistill.config import ArmConfig
 from mechdistill.errors import MechdistillError
-from mechdistill.objective import Asked, Objective, forward_kl, matched_smoothing, optimal_alpha
+from mechdistill.laws import forward_kl
+from mechdistill.objective import Asked, Objective, matched_smoothing, optimal_alpha
 from mechdistill.teachers import Bigram, Moment, Oracle
 from tests.helpers import world
 

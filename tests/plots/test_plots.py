@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mechdistill import analysis
+import mechdistill as md
 from mechdistill.plots import (
     ablation_figure,
     arm_colours,
@@ -27,7 +27,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def scores(trained: Experiment) -> pd.DataFrame:
-    return analysis.induction_scores(trained, "all")
+    return md.induction_scores(trained, "all")
 
 
 def test_every_value_of_the_table_is_in_the_heat_maps(scores: pd.DataFrame) -> None:
@@ -56,7 +56,7 @@ def test_a_run_that_stopped_early_shows_its_last_checkpoint(scores: pd.DataFrame
 
 
 def test_one_checkpoint_needs_no_slider(trained: Experiment) -> None:
-    figure = induction_scores_figure(analysis.induction_scores(trained))
+    figure = induction_scores_figure(md.induction_scores(trained))
     assert not figure.frames
     assert not figure.layout.sliders
 
@@ -92,7 +92,7 @@ def test_arms_keep_their_colours() -> None:
 
 
 def test_row_curves_average_buckets_over_positions(trained: Experiment) -> None:
-    table = analysis.row_curves(trained)
+    table = md.row_curves(trained)
     figure = row_curves_figure(table)
     spt = next(trace for trace in figure.data if trace.name == "spt")
     rows = table[(table["arm"] == "spt") & (table["bucket"] == 0)]
@@ -104,7 +104,7 @@ def test_row_curves_average_buckets_over_positions(trained: Experiment) -> None:
 
 
 def test_several_seeds_get_a_mean_line(trained: Experiment) -> None:
-    table = analysis.row_curves(trained.run("spt/seed-0"))
+    table = md.row_curves(trained.run("spt/seed-0"))
     other = table.assign(seed=1, run="spt/seed-1", value=table["value"] * 3)
     figure = row_curves_figure(pd.concat([table, other]))
     lines = [trace for trace in figure.data if trace.legendgroup == "spt" and trace.mode == "lines"][:3]
@@ -113,7 +113,7 @@ def test_several_seeds_get_a_mean_line(trained: Experiment) -> None:
 
 
 def test_ablation_bars_show_means_and_ranges_of_controls(trained: Experiment) -> None:
-    table = analysis.ablate(trained.run("spt/seed-0"))
+    table = md.ablate(trained.run("spt/seed-0"))
     circuit = table[table["what"] == "head"].assign(what="lookup", heads="L1H0")
     control = circuit.assign(what="lookup: random subspace", control=True)
     both = pd.concat([table, circuit.head(1), control.head(1), control.head(1).assign(value=9.0)])

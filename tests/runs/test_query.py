@@ -14,7 +14,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run, list_runs, sql
 from mechdistill.runs._query import _identify
 from mechdistill.runs._tables import read_table, write_table
-from mechdistill.tables import METRIC_COLUMNS, RUN_COLUMNS, TABLES
+from mechdistill.tables import MEASURES, METRICS_LOG, ROW_CURVES, RUN_COLUMNS
 from tests.helpers import copied, micro
 
 OWN = ["experiment", "path"]
@@ -60,7 +60,7 @@ def test_runs_of_several_experiments_are_listed(measured: Path) -> None:
 
 
 def test_metrics_are_those_that_pandas_reads(measured: Path) -> None:
-    columns = [column.name for column in (*RUN_COLUMNS, *TABLES["metrics"])]
+    columns = [column.name for column in (*RUN_COLUMNS, *METRICS_LOG.columns)]
     files = sorted(measured.rglob("metrics.parquet"))
     assert len(files) == 6
     expected = pd.concat([read_table(file, columns).assign(path=str(file.parent)) for file in files])
@@ -69,7 +69,7 @@ def test_metrics_are_those_that_pandas_reads(measured: Path) -> None:
     ours, expected = (table.sort_values(keys).reset_index(drop=True) for table in (ours, expected))
     pd.testing.assert_frame_equal(ours, expected, check_dtype=False)
     assert ours.dtypes.map(str).to_dict() == {
-        **{column.name: column.dtype for column in (*RUN_COLUMNS, *TABLES["metrics"])},
+        **{column.name: column.dtype for column in (*RUN_COLUMNS, *METRICS_LOG.columns)},
         "path": "string",
     }
 
@@ -77,7 +77,7 @@ def test_metrics_are_those_that_pandas_reads(measured: Path) -> None:
 def test_cached_measures_are_views(measured: Path) -> None:
     for view in ("induction_scores", "row_curves"):
         table = view.replace("_", "-")
-        columns = [column.name for column in (*RUN_COLUMNS, *TABLES[table])]
+        columns = [column.name for column in (*RUN_COLUMNS, *MEASURES[table].columns)]
         files = list(measured.rglob(f"tables/{table}-*.parquet"))
         expected = pd.concat([read_table(file, columns) for file in files])
         ours = sql(f"SELECT * FROM {view}", measured)
@@ -93,12 +93,14 @@ def test_views_have_their_columns_where_nothing_is_measured(tmp_path: Path) -> N
     assert list(sql("FROM runs", tmp_path)) == list(list_runs(tmp_path))
     views = set(sql("SHOW TABLES", tmp_path)["name"])
     assert {"runs", "metrics", "induction_scores", "row_curves", "ablate"} <= views
-    for view in views - {"runs"}:
+    tables = {"metrics": METRICS_LOG, **{name.replace("-", "_"): m for name, m in MEASURES.items()}}
+    assert set(tables) == views - {"runs"}
+    for view, table in tables.items():
         empty = sql(f"FROM {view}", tmp_path)
-        schema = (*RUN_COLUMNS, *TABLES[view.replace("_", "-")])
+        schema = (*RUN_COLUMNS, *table.columns)
         assert list(empty) == [*(column.name for column in schema), *OWN]
         assert [str(kind) for kind in empty.dtypes][:-2] == [column.dtype for column in schema]
-        assert set(METRIC_COLUMNS) <= set(schema)
+        assert {"metric", "value"} <= set(empty)
 
 
 def test_an_unfinished_runs_log_is_read(copy: Path) -> None:
@@ -216,9 +218,11 @@ def test_links_are_named_and_not_followed(copy: Path, tmp_path: Path) -> None:
 
 def test_the_newest_table_of_a_checkpoint_counts_and_the_older_is_named(measured: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(next(measured.glob("it*")) / "spt/seed-0", tmp_path / "run"))
-    (older,) = run.glob("tables/row-curves-*.parquet")
-    columns = [column.name for column in (*RUN_COLUMNS, *TABLES["row-curves"])]
-    write_table(run / "tables/row-curves-0123456789abcdef.parquet", read_table(older, columns).assign(value=7.0))
+    (older,) = run.glob(f"tables/row-curves-{24:08d}-*.parquet")
+    columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
+    write_table(
+        run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet", read_table(older, columns).assign(value=7.0)
+    )
     found, said = left_out(lambda: sql("SELECT DISTINCT value FROM row_curves", tmp_path))
     assert found["value"].tolist() == [7.0]
     assert [str(older) in line for line in said] == [True]

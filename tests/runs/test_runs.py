@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,13 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run, exclusive, load
 from mechdistill.runs._files import write_bytes, write_json
 from mechdistill.runs._weights import digest, load_weights, save_weights
+from mechdistill.tables import METRIC_COLUMNS, ROW, Measure, frame, with_run
+
+KEY = "0123456789abcdef"
+MEASURE = Measure("m", METRIC_COLUMNS, question="One?", compute=lambda subject: ONE)
+ONE = with_run(
+    frame(MEASURE, [{"metric": "one", "value": 1.0}]), run="spt/seed-0", arm="spt", seed=0, step=8, tokens=512
+)
 
 
 @pytest.fixture
@@ -145,14 +153,14 @@ def test_a_table_is_computed_once_and_a_broken_one_again(copy: Path) -> None:
 
     def compute() -> pd.DataFrame:
         calls.append(1)
-        return pd.DataFrame({"value": [1.0]})
+        return ONE
 
     for _ in range(2):
-        assert run.cached("m", "k", ["value"], compute, fresh=False)["value"].tolist() == [1.0]
+        assert run.cached(MEASURE, 8, KEY, "s", compute)["value"].tolist() == [1.0]
     assert len(calls) == 1
-    run.cached("m", "k", ["value"], compute, fresh=True)
+    run.cached(MEASURE, 8, KEY, "s", compute, fresh=True)
     assert len(calls) == 2
-    path = run.path / "tables/m-k.parquet"
+    path = run.path / f"tables/m-00000008-{KEY}.parquet"
     original = path.read_bytes()
     for position in range(0, len(original), 37):
         damaged = bytearray(original)
@@ -160,11 +168,11 @@ def test_a_table_is_computed_once_and_a_broken_one_again(copy: Path) -> None:
         path.write_bytes(damaged)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert run.cached("m", "k", ["value"], compute, fresh=False)["value"].tolist() == [1.0]
+            assert run.cached(MEASURE, 8, KEY, "s", compute)["value"].tolist() == [1.0]
         assert caught == [] or "computing anew" in str(caught[0].message)
     assert len(calls) > 10, "hardly any damage was noticed"
     with pytest.warns(UserWarning, match="computing anew"):
-        run.cached("m", "k", ["other"], compute, fresh=False)
+        run.cached(replace(MEASURE, columns=(*MEASURE.columns, ROW)), 8, KEY, "s", compute)
 
 
 def test_a_directory_that_cannot_be_written_is_measured_all_the_same(
@@ -175,8 +183,19 @@ def test_a_directory_that_cannot_be_written_is_measured_all_the_same(
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.warns(UserWarning, match="not cached"):
-        table = Run(copy / "spt/seed-0").cached("m", "k", ["value"], lambda: pd.DataFrame({"value": [1]}), fresh=False)
-    assert table["value"].tolist() == [1]
+        table = Run(copy / "spt/seed-0").cached(MEASURE, 8, KEY, "s", lambda: ONE)
+    assert table["value"].tolist() == [1.0]
+
+
+def test_what_another_source_measured_is_replaced_and_the_rest_stays(copy: Path) -> None:
+    run = Run(copy / "spt/seed-0")
+    for step, key, source in ((8, "a" * 16, "old"), (8, "b" * 16, "new"), (6, "c" * 16, "old"), (8, KEY, "new")):
+        run.cached(MEASURE, step, key, source, lambda: ONE)
+    (run.path / f"tables/m-{KEY}.parquet").write_bytes(b"as earlier versions named them")
+    run.cached(MEASURE, 8, "d" * 16, "new", lambda: ONE)
+    keys = {path.name.split("-")[-1][0] for path in run.path.glob("tables/m-*")}
+    assert keys == {"b", "c", KEY[0], "d"}
+    assert not (run.path / f"tables/m-{KEY}.parquet").exists()
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "status.json"])

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mechdistill.sandbox import CHUNK, N_BUCKETS, TrainingData
+from mechdistill.circuits.scores import lookup_sources
+from mechdistill.sandbox import CHUNK
+from mechdistill.world import N_BUCKETS
 from tests.helpers import only, world
 
 
@@ -108,7 +110,7 @@ def test_labels_equal_a_loop_in_plain_python(seed: int, triggers: dict) -> None:
     data = sandbox.batch(seed, 0, 6)
     sequences = data.sequences
     occurrence = sandbox.occurrence(sequences, data.triggers)
-    sources = sandbox.lookup_sources(sequences, data.triggers)
+    sources = lookup_sources(sequences, sandbox.occurrence(sequences, data.triggers))
     hits = sandbox.no_matching_hits(data)
     for b, sequence in enumerate(sequences.tolist()):
         own = set(data.triggers[b].nonzero().flatten().tolist())
@@ -168,15 +170,15 @@ def test_targets_can_follow_the_row() -> None:
 
 def test_finite_data_repeat_in_a_new_order_every_epoch() -> None:
     sandbox = world()
-    data = TrainingData(sandbox, 3, 10)
+    data = sandbox.training(3, 10)
     epochs = [data.batch(10 * e, 10).sequences for e in range(3)]
     stored = sorted(sandbox.sequences(3, 0, 10).tolist())
     assert all(sorted(epoch.tolist()) == stored for epoch in epochs)
     assert not torch.equal(epochs[0], epochs[1])
     across = torch.cat([data.batch(i, 1).sequences for i in range(30)])
     assert torch.equal(across, torch.cat(epochs)), "another batch size keeps the order"
-    assert torch.equal(TrainingData(sandbox, 3, 10).batch(17, 9).sequences, across[17:26]), "as after a resume"
-    endless = TrainingData(sandbox, 3, None).batch(5, 7).sequences
+    assert torch.equal(sandbox.training(3, 10).batch(17, 9).sequences, across[17:26]), "as after a resume"
+    endless = sandbox.training(3).batch(5, 7).sequences
     assert torch.equal(endless, sandbox.sequences(3, 5, 7))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mechdistill.errors import MechdistillError
 from mechdistill.stats import bca, compare, holm, paired
-from mechdistill.tables import TABLES
+from mechdistill.tables import COMPARISON
 
 
 def values(seeds: int = 6, arms: tuple[str, ...] = ("spt", "dpt-50", "dpt-90")) -> pd.DataFrame:
@@ -33,8 +33,8 @@ def cell(table: pd.DataFrame, metric: str, arm: str) -> pd.Series:
 def test_every_arm_and_metric_against_the_baseline() -> None:
     data = values()
     table = compare(data.sample(frac=1, random_state=0), "spt")
-    assert list(table) == [column.name for column in TABLES["compare"]]
-    assert table.dtypes.astype(str).to_dict() == {column.name: column.dtype for column in TABLES["compare"]}
+    assert list(table) == [column.name for column in COMPARISON.columns]
+    assert table.dtypes.astype(str).to_dict() == {column.name: column.dtype for column in COMPARISON.columns}
     assert len(table) == 4
     assert set(table["baseline"]) == {"spt"}
     for row in table.itertuples():
@@ -98,7 +98,7 @@ def test_arms_without_a_shared_seed_say_so_and_unshared_metrics_have_no_row() ->
 def test_the_baseline_alone_gives_an_empty_table() -> None:
     table = compare(values(arms=("spt",)), "spt")
     assert len(table) == 0
-    assert list(table) == [column.name for column in TABLES["compare"]]
+    assert list(table) == [column.name for column in COMPARISON.columns]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from pydantic import TypeAdapter
 
 from mechdistill import config, teachers
 from mechdistill.model import Model
-from mechdistill.sandbox import Labels, Sandbox, TrainingData
+from mechdistill.sandbox import Sandbox
 from mechdistill.teachers import Moment, Setting, Teacher, everyone
+from mechdistill.world import Labels
 from tests.helpers import only, transformer, world
 
 WORLDS: dict[str, dict[str, Any]] = {
@@ -58,7 +59,7 @@ def built(
     """The teacher of an entry."""
     sandbox = sandbox or world()
     definitions = TypeAdapter(dict[str, config.Teacher]).validate_python(entries or ENTRIES)
-    return teachers.build(name, definitions, sandbox, TrainingData(sandbox, seed, None), seed, trained)
+    return teachers.build(name, definitions, sandbox, sandbox.training(seed), seed, trained)
 
 
 _STUDENT = transformer()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mechdistill import teachers
-from mechdistill.sandbox import CHUNK, Sandbox, TrainingData
+from mechdistill.sandbox import CHUNK, Sandbox
 from tests.helpers import world
 from tests.teachers.every import ENTRIES, built
 
@@ -28,14 +28,14 @@ def counted(sequences: np.ndarray, tokens: int, vocab: int) -> np.ndarray:
 def test_it_counts_the_first_tokens_of_the_students_stream(tokens: int) -> None:
     sandbox = world()
     sequences = sandbox.sequences(5, 0, 200).numpy()
-    teacher = teachers.Count(sandbox, TrainingData(sandbox, 5, None), tokens)
+    teacher = teachers.Count(sandbox, sandbox.training(5), tokens)
     np.testing.assert_allclose(table(teacher, sandbox), counted(sequences, tokens, 12), rtol=1e-6)
 
 
 def test_rows_never_seen_are_uniform_and_successors_never_seen_excluded() -> None:
     sandbox = world()
     first = sandbox.sequences(0, 0, 1)[0]
-    law = table(teachers.Count(sandbox, TrainingData(sandbox, 0, None), 1), sandbox)
+    law = table(teachers.Count(sandbox, sandbox.training(0), 1), sandbox)
     assert law[first[0], first[1]] == 1
     others = np.delete(law, int(first[0]), axis=0)
     np.testing.assert_allclose(others, 1 / 12, rtol=1e-6)
@@ -44,10 +44,10 @@ def test_rows_never_seen_are_uniform_and_successors_never_seen_excluded() -> Non
 def test_it_counts_across_chunks_and_epochs() -> None:
     sandbox = world()
     sequences = CHUNK + 3
-    got = table(teachers.Count(sandbox, TrainingData(sandbox, 0, None), sequences * 16 - 5), sandbox)
+    got = table(teachers.Count(sandbox, sandbox.training(0), sequences * 16 - 5), sandbox)
     want = counted(sandbox.sequences(0, 0, sequences).numpy(), sequences * 16 - 5, 12)
     np.testing.assert_allclose(got, want, rtol=1e-6)
-    few = TrainingData(sandbox, 0, unique=10)
+    few = sandbox.training(0, unique=10)
     got = table(teachers.Count(sandbox, few, 25 * 16), sandbox)
     np.testing.assert_allclose(got, counted(few.batch(0, 25).sequences.numpy(), 25 * 16, 12), rtol=1e-6)
 
@@ -64,6 +64,6 @@ def test_same_data_are_the_students_and_fresh_data_nobodys() -> None:
 
 def test_it_converges_to_the_transition_matrix_where_there_is_no_trigger() -> None:
     sandbox = world()
-    got = table(teachers.Count(sandbox, TrainingData(sandbox, 0, None), 400_000), sandbox)
+    got = table(teachers.Count(sandbox, sandbox.training(0), 400_000), sandbox)
     ordinary = [token for token in range(12) if token not in sandbox.triggers]
     assert np.abs(got - sandbox.pi)[ordinary].max() < 0.01

@@ -6,7 +6,7 @@ import torch
 from mechdistill import teachers
 from mechdistill.config import expand
 from mechdistill.model import Bigram, Model
-from mechdistill.sandbox import Sandbox, TrainingData
+from mechdistill.sandbox import Sandbox
 from mechdistill.teachers import Moment, Teacher, everyone, expected
 from mechdistill.training._distillation import Distillation
 from tests.helpers import micro, only, transformer, world
@@ -175,7 +175,7 @@ def test_a_runs_teacher_is_its_student_seeds(name: str) -> None:
     for run in expand(config):
         sandbox = Sandbox(run.sandbox)
         batch = sandbox.batch(9, 0, 4)  # the same in both
-        distillation = Distillation(run, sandbox, TrainingData(sandbox, run.data_seed, None), "cpu")
+        distillation = Distillation(run, sandbox, sandbox.training(run.data_seed), "cpu")
         losses.append(float(distillation.loss(student(batch.tokens), batch, 0, student)[0]))
     assert len(losses) == 2
     assert (losses[0] == losses[1]) == (name == "noisy")

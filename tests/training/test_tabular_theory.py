@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from mechdistill.config import RunConfig, expand
 from mechdistill.model import build
-from mechdistill.sandbox import Batch, Sandbox, TrainingData
+from mechdistill.sandbox import Sandbox
 from mechdistill.training._distillation import Distillation
+from mechdistill.world import Batch
 from tests.helpers import micro, only
 
 VOCAB, LENGTH = 8, 32
@@ -33,7 +34,7 @@ def run_config(arm: dict[str, Any], teacher: dict[str, Any]) -> RunConfig:
 
 def converged(config: RunConfig, sandbox: Sandbox, seed: int, sequences: int) -> NDArray[np.float64]:
     """The rows of the table that minimises the arm's own loss on the first sequences of a data seed."""
-    data = TrainingData(sandbox, seed, None)
+    data = sandbox.training(seed)
     batch: Batch = data.batch(0, sequences)
     distillation = Distillation(config.model_copy(update={"seed": seed, "data_seed": seed}), sandbox, data, "cpu")
     model = build(config.model, d_vocab=VOCAB, n_ctx=LENGTH, init_seed=0)

@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 
 import mechdistill as md
-from mechdistill.comparison import FORMATION, OUTCOMES, PRIMARIES, compare, outcomes
+from mechdistill.analysis import compare, outcomes
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
-from mechdistill.tables import TABLES
+from mechdistill.tables import COMPARISON, OUTCOMES
+from mechdistill.tables.metrics import FORMATION
 from mechdistill.training import train
 from tests.helpers import micro, only
 from tests.training.test_training import opened
@@ -22,7 +23,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return opened(out)
 
 
-def last(run: md.Run, metric: str, occurrence: int | None) -> float:
+def last(run: md.Run, metric: str, occurrence: str | None) -> float:
     rows = run.metrics()
     rows = rows[(rows["metric"] == metric) & rows["bucket"].isna() & (rows["step"] == rows["step"].max())]
     rows = rows[rows["occurrence"].isna()] if occurrence is None else rows[rows["occurrence"] == occurrence]
@@ -33,12 +34,16 @@ def last(run: md.Run, metric: str, occurrence: int | None) -> float:
 def test_every_row_is_the_paired_difference_of_twins_at_the_last_evaluation(experiment: Experiment) -> None:
     with pytest.warns(UserWarning, match="left out: other"):
         table = compare(experiment)
-    assert list(table.columns) == [c.name for c in TABLES["compare"]]
+    assert list(table.columns) == [c.name for c in COMPARISON.columns]
     assert set(table["arm"]) == {"dpt"}
     assert set(table["baseline"]) == {"spt"}
-    for name, (metric, occurrence) in OUTCOMES.items():
+    for name, outcome in OUTCOMES.items():
+        if outcome.metric is FORMATION:
+            continue  # of the whole run
         by_arm = {
-            arm: [last(experiment.run(f"{arm}/seed-{seed}"), metric, occurrence) for seed in range(4)]
+            arm: [
+                last(experiment.run(f"{arm}/seed-{seed}"), outcome.metric.name, outcome.occurrence) for seed in range(4)
+            ]
             for arm in ("spt", "dpt")
         }
         row = table[table["metric"] == name].iloc[0]
@@ -52,16 +57,18 @@ def test_every_row_is_the_paired_difference_of_twins_at_the_last_evaluation(expe
 def test_holm_covers_the_primaries_alone(experiment: Experiment) -> None:
     with pytest.warns(UserWarning, match="left out"):
         table = compare(experiment)
-    assert set(table[table["p_holm"].notna()]["metric"]) <= set(PRIMARIES)
+    assert set(table[table["p_holm"].notna()]["metric"]) <= {
+        name for name, outcome in OUTCOMES.items() if outcome.primary
+    }
     assert table[table["metric"] == "loss"]["p_holm"].isna().all()
 
 
 def test_formation_counts_tokens_and_runs_that_never_form_count_as_the_horizon(experiment: Experiment) -> None:
     runs = [(run.config.arm, run) for run in experiment.runs if run.config.arm in ("spt", "dpt")]
     never = outcomes(runs, formed=1.0)
-    assert set(never[never["metric"] == FORMATION]["value"]) == {16 * 4 * 24}
+    assert set(never[never["metric"] == FORMATION.name]["value"]) == {16 * 4 * 24}
     always = outcomes(runs, formed=0.0)
-    assert set(always[always["metric"] == FORMATION]["value"]) == {0}
+    assert set(always[always["metric"] == FORMATION.name]["value"]) == {0}
 
 
 def test_two_experiments_are_compared_arm_by_arm(experiment: Experiment, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 
-from mechdistill.objective import (
+from mechdistill.laws import (
     DIVERGENCES,
     cross_entropy,
     entropy,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from torch.autograd import gradcheck
 
-from mechdistill.teachers import mixed, soften
+from mechdistill.laws import mixed, soften
 
 SOME = torch.tensor([[[0.5, 0.3, 0.2, 0.0], [0.0, 1.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]]], dtype=torch.float64).log()
 

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.errors import MechdistillError
+from mechdistill.laws import forward_kl
 from mechdistill.model import Model
-from mechdistill.objective import forward_kl
 from mechdistill.runs import Run, Step
-from mechdistill.sandbox import Sandbox
+from mechdistill.world import KnownWorld, World, known
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Prompt:
     logits: Float[Tensor, "1 pos vocab"]
     cache: Any  # every activation by its hook name, as run_with_cache gives them
     model: Model
-    sandbox: Sandbox
+    world: KnownWorld
 
     @property
     def table(self) -> pd.DataFrame:
@@ -34,16 +34,16 @@ class Prompt:
         model's of the token that does come next (null at the end); `kl` is KL(oracle ‖ model), nats, 0 for the oracle.
         """
         log_probs = self.logits[0].log_softmax(dim=-1)
-        law = self.sandbox.law(self.tokens)[0]
+        law = self.world.law(self.tokens)[0]
         guess, oracle = log_probs.max(dim=-1), law.max(dim=-1)
-        names = self.sandbox.symbols
+        names = self.world.symbols
         following = [*self.tokens[0, 1:].tolist(), None]
         return pd.DataFrame(
             {
                 "position": range(self.tokens.shape[1]),
                 "token": self.tokens[0].tolist(),
                 "symbol": [names[t] for t in self.tokens[0].tolist()],
-                "trigger_rate": self.sandbox.rate[self.tokens[0].numpy()],
+                "trigger_rate": self.world.rate[self.tokens[0].numpy()],
                 "guess": [names[t] for t in guess.indices.tolist()],
                 "probability": guess.values.exp().tolist(),
                 "oracle_guess": [names[t] for t in oracle.indices.tolist()],
@@ -65,24 +65,24 @@ def prompt(run: Run, tokens: str | Sequence[int] | Tensor, checkpoint: Step = "l
 
     Raises `MechdistillError` for a token that the world does not have, an empty prompt, or one longer than seq_len.
     """
-    sandbox = run.sandbox
-    ids = _ids(sandbox, tokens)
-    if not 1 <= len(ids) <= sandbox.seq_len:
-        raise MechdistillError(f"prompt of {len(ids)} tokens: must have between 1 and seq_len = {sandbox.seq_len}")
+    world = known(run.world, "prompt")
+    ids = _ids(world, tokens)
+    if not 1 <= len(ids) <= world.seq_len:
+        raise MechdistillError(f"prompt of {len(ids)} tokens: must have between 1 and seq_len = {world.seq_len}")
     for token in ids:
-        if not 0 <= token < sandbox.vocab:
-            raise MechdistillError(f"prompt token {token}: must be between 0 and vocab - 1 = {sandbox.vocab - 1}")
+        if not 0 <= token < world.vocab:
+            raise MechdistillError(f"prompt token {token}: must be between 0 and vocab - 1 = {world.vocab - 1}")
     model = run.model(checkpoint)
     batch = torch.tensor([ids])
     logits, cache = model.run_with_cache(batch)
-    return Prompt(batch, logits, cache, model, sandbox)
+    return Prompt(batch, logits, cache, model, world)
 
 
-def _ids(sandbox: Sandbox, tokens: str | Sequence[int] | Tensor) -> list[int]:
+def _ids(world: World, tokens: str | Sequence[int] | Tensor) -> list[int]:
     if isinstance(tokens, str):
-        known = {symbol: token for token, symbol in enumerate(sandbox.symbols)}
+        known = {symbol: token for token, symbol in enumerate(world.symbols)}
         unknown = [symbol for symbol in tokens if symbol not in known]
         if unknown:
-            raise MechdistillError(f"prompt symbol {unknown[0]!r}: this world has {''.join(sandbox.symbols)!r}")
+            raise MechdistillError(f"prompt symbol {unknown[0]!r}: this world has {''.join(world.symbols)!r}")
         return [known[symbol] for symbol in tokens]
     return [int(token) for token in torch.as_tensor(tokens).flatten()]

@@ -2,36 +2,30 @@
 
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, names
+from mechdistill.circuits.ablation import _targets as targets
+from mechdistill.circuits.ablation._kinds import ABLATIONS, Ablation, Z
+from mechdistill.circuits.ablation._targets import Target
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, Transformer
 from mechdistill.positions import EvaluationSet, Positions, masked_mean, predict
-from mechdistill.sandbox import N_BUCKETS
-from mechdistill.tables import frame
+from mechdistill.tables import ABLATE, frame
+from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA, Metric
+from mechdistill.world import N_BUCKETS
 
-Outputs = list[Float[Tensor, "batch pos head d_head"]]  # of each layer's heads on the unablated model
+Outputs = list[Z]  # of each layer's heads on the evaluation set
 
-
-def zero(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos head d_head"]:
-    """Zero ablation: the head writes nothing. Off-distribution, since the rest expects its average."""
-    return torch.zeros_like(z)
-
-
-def mean(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos head d_head"]:
-    """Mean ablation: the head writes its average over sequences and positions, whatever it attends to."""
-    return z.mean(dim=(0, 1), keepdim=True).expand_as(z)
-
-
-ABLATIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "zero": zero}
+_RANDOM_SUBSPACES = 5  # draws of the norm-matched control for each set
+_OUTSIDE_SETS = 5  # at most so many sets of heads outside the circuit
+_SEED = 0  # of ablations that draw
 
 
 @torch.no_grad()
@@ -42,14 +36,30 @@ def clean_outputs(model: Transformer, data: EvaluationSet) -> Outputs:
     return [cache[name] for name in names]
 
 
+def replaced(outputs: Outputs, ablation: Ablation) -> Outputs:
+    """What the heads write instead, once for the whole sweep; an ablation that draws does so from a seed of its own.
+
+    Raises `MechdistillError` for a replacement of another shape.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    instead = [ablation.replacement(z, generator) for z in outputs]
+    for z, other in zip(outputs, instead, strict=True):
+        if getattr(other, "shape", None) != z.shape:
+            raise MechdistillError(
+                f"ablation '{ablation.name}': gave {tuple(getattr(other, 'shape', ()))}; must be the shape of z, "
+                f"{tuple(z.shape)}"
+            )
+    return instead
+
+
 @contextmanager
-def ablated(model: Transformer, heads: HeadSet, ablation: str, outputs: Outputs) -> Generator[None]:
-    """Inside, the named heads write what `ablation` says; all others compute as usual."""
+def ablated(model: Transformer, heads: HeadSet, instead: Outputs) -> Generator[None]:
+    """Inside, the named heads write `instead`; all others compute as usual."""
 
     def replace(z: Tensor, hook: Any) -> Tensor:
         layer = hook.layer()
         chosen = [h.head for h in heads if h.layer == layer]
-        z[:, :, chosen] = ABLATIONS[ablation](outputs[layer])[:, :, chosen]
+        z[:, :, chosen] = instead[layer][:, :, chosen]
         return z
 
     layers = sorted({h.layer for h in heads})
@@ -59,7 +69,7 @@ def ablated(model: Transformer, heads: HeadSet, ablation: str, outputs: Outputs)
 
 @contextmanager
 def displaced(
-    model: Transformer, heads: HeadSet, ablation: str, outputs: Outputs, generator: torch.Generator
+    model: Transformer, heads: HeadSet, instead: Outputs, outputs: Outputs, generator: torch.Generator
 ) -> Generator[None]:
     """A norm-matched control: the edit that ablating `heads` makes, carried into a random subspace.
 
@@ -70,7 +80,7 @@ def displaced(
     def displace(attn_out: Tensor, hook: Any) -> Tensor:
         layer = hook.layer()
         chosen = [h.head for h in heads if h.layer == layer]
-        change = ABLATIONS[ablation](outputs[layer]) - outputs[layer]
+        change = instead[layer] - outputs[layer]
         delta = torch.einsum("bphd,hdm->bpm", change[:, :, chosen], model.blocks[layer].attn.W_O[chosen])
         return attn_out + delta @ rotations[layer]
 
@@ -83,13 +93,6 @@ def displaced(
 def _random_rotation(n: int, generator: torch.Generator) -> Tensor:
     q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
     return q * r.diagonal().sign()
-
-
-_RANDOM_SUBSPACES = 5  # draws of the norm-matched control for each set
-_OUTSIDE_SETS = 5  # at most so many sets of heads outside the circuit
-
-
-Damage = Callable[[HeadSet, str], AbstractContextManager[None]]
 
 
 class Knockout(NamedTuple):
@@ -105,7 +108,7 @@ def ablate(
     circuit: CopyCircuit,
     generator: torch.Generator,
     *,
-    ablations: tuple[str, ...] = ("mean", "zero"),
+    ablations: Iterable[Ablation] | None = None,
 ) -> pd.DataFrame:
     """What knocking out each head, and the copy circuit as a set, costs: the `ablate` table of one model.
 
@@ -116,27 +119,22 @@ def ablate(
     The column `what` says what was knocked out: a `head`; the circuit's `lookup` heads, its `previous-token` heads,
     or the whole `circuit`; or a control (`control` true) of one of the halves: `outside` heads, as many heads of the
     same layers that belong to no half, where there are enough; and a `random subspace`, which receives an edit of
-    the same norm (`displaced`), drawn several times. Raises `MechdistillError` for a model without
-    heads. Sources: Olsson et al. 2022 (pattern-preserving and mean ablation), Wang et al. 2022 (mean ablation).
+    the same norm (`displaced`), drawn several times. `ablations` are all of `ABLATIONS` unless given. Raises
+    `MechdistillError` for a model without heads. Sources: Olsson et al. 2022 (pattern-preserving and mean ablation),
+    Wang et al. 2022 (mean ablation).
     """
     if not isinstance(model, Transformer):
         raise MechdistillError("model.kind=bigram: has no heads to ablate; use a transformer run")
     intact = _effects(predict(model, data))
     rows: list[dict[str, Any]] = []
-    for knockout in _knockouts(model, data, circuit, generator, ablations):
+    for knockout in _knockouts(model, data, circuit, generator, ABLATIONS.values() if ablations is None else ablations):
         with knockout.context():
             damaged = _effects(predict(model, data))
-        for (metric, bucket), value in damaged.items():
-            rows.append(
-                {
-                    "metric": metric,
-                    "value": value - intact[metric, bucket],
-                    "bucket": bucket,
-                    "mode": "full",
-                    **knockout.columns,
-                }
-            )
-    return frame("ablate", [row for row in rows if math.isfinite(row["value"])])
+        rows += [
+            metric.row(value - intact[metric, bucket], bucket=bucket, **knockout.columns)
+            for (metric, bucket), value in damaged.items()
+        ]
+    return frame(ABLATE, [row for row in rows if math.isfinite(row["value"])])
 
 
 def _knockouts(
@@ -144,37 +142,42 @@ def _knockouts(
     data: EvaluationSet,
     circuit: CopyCircuit,
     generator: torch.Generator,
-    ablations: tuple[str, ...],
+    ablations: Iterable[Ablation],
 ) -> Iterator[Knockout]:
     outputs = clean_outputs(model, data)
     every = [Head(layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
+    halves = ((targets.LOOKUP, circuit.lookup), (targets.PREVIOUS_TOKEN, circuit.previous_token))
     for ablation in ablations:
+        instead = replaced(outputs, ablation)
 
-        def knockout(what: str, heads: HeadSet, damage: Damage, ablation: str = ablation) -> Knockout:
-            columns = {"what": what, "ablation": ablation, "control": ":" in what}
-            if what == "head":
+        def knockout(
+            target: Target,
+            heads: HeadSet,
+            control: Target | None = None,
+            ablation: Ablation = ablation,
+            instead: Outputs = instead,
+        ) -> Knockout:
+            columns: dict[str, Any] = {"ablation": ablation.name, "mode": ablation.mode, "control": control is not None}
+            columns["what"] = target.name if control is None else targets.control(target, control)
+            if target is targets.HEAD:
                 columns |= {"layer": heads[0].layer, "head": heads[0].head}
             else:
                 columns["heads"] = names(heads)
-            return Knockout(lambda: damage(heads, ablation), columns)
-
-        def remove(heads: HeadSet, ablation: str) -> AbstractContextManager[None]:
-            return ablated(model, heads, ablation, outputs)
-
-        def displace(heads: HeadSet, ablation: str) -> AbstractContextManager[None]:
-            return displaced(model, heads, ablation, outputs, generator)
+            if control is targets.RANDOM_SUBSPACE:
+                return Knockout(lambda: displaced(model, heads, instead, outputs, generator), columns)
+            return Knockout(lambda: ablated(model, heads, instead), columns)
 
         for head in every:
-            yield knockout("head", (head,), remove)
-        for half, heads in (("lookup", circuit.lookup), ("previous-token", circuit.previous_token)):
+            yield knockout(targets.HEAD, (head,))
+        for half, heads in halves:
             if heads:
-                yield knockout(half, heads, remove)
+                yield knockout(half, heads)
                 for others in _outside(every, heads, circuit):
-                    yield knockout(f"{half}: outside", others, remove)
+                    yield knockout(half, others, targets.OUTSIDE)
                 for _ in range(_RANDOM_SUBSPACES):
-                    yield knockout(f"{half}: random subspace", heads, displace)
+                    yield knockout(half, heads, targets.RANDOM_SUBSPACE)
         if circuit.heads:
-            yield knockout("circuit", circuit.heads, remove)
+            yield knockout(targets.CIRCUIT, circuit.heads)
 
 
 def _outside(every: list[Head], heads: HeadSet, circuit: CopyCircuit) -> list[HeadSet]:
@@ -184,12 +187,12 @@ def _outside(every: list[Head], heads: HeadSet, circuit: CopyCircuit) -> list[He
     return list(itertools.islice(itertools.combinations(others, len(heads)), _OUTSIDE_SETS))
 
 
-def _effects(positions: Positions) -> dict[tuple[str, int | None], float]:
+def _effects(positions: Positions) -> dict[tuple[Metric, int | None], float]:
     data = positions.data
-    effects: dict[tuple[str, int | None], float] = {
-        ("copy-loss-delta", None): masked_mean(positions.loss, data.copyable),
-        ("bigram-kl-delta", None): masked_mean(positions.kl, data.ordinary),
+    effects: dict[tuple[Metric, int | None], float] = {
+        (COPY_LOSS_DELTA, None): masked_mean(positions.loss, data.copyable),
+        (BIGRAM_KL_DELTA, None): masked_mean(positions.kl, data.ordinary),
     }
     for bucket in range(N_BUCKETS):
-        effects["bigram-kl-delta", bucket] = masked_mean(positions.kl, data.labels.bucket == bucket)
+        effects[BIGRAM_KL_DELTA, bucket] = masked_mean(positions.kl, data.labels.bucket == bucket)
     return effects

@@ -10,22 +10,8 @@ import pandas as pd
 
 from mechdistill import stats
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, Run, pick
-
-OUTCOMES = {
-    "loss": ("loss", None),
-    "kl": ("kl", 0),
-    "copy-excess": ("copy-excess", 2),
-    "copy-accuracy": ("copy-accuracy", 2),
-    "first-occurrence-excess": ("copy-excess", 1),
-}
-"""What is compared at the last evaluation: metric and occurrence (2 stands for >= 2), all buckets together."""
-
-FORMATION = "formation-tokens"
-"""min(tokens until the copy circuit forms, horizon); the horizon is the smallest budget among the arms compared."""
-
-PRIMARIES = ("copy-excess", FORMATION, "kl")
-"""Over these and the arms p is adjusted (Holm)."""
+from mechdistill.runs import Experiment, Run
+from mechdistill.tables import LATER, OUTCOMES, last_step, metrics, pick
 
 
 def compare(
@@ -63,27 +49,31 @@ def compare(
 def outcomes(runs: Sequence[tuple[str, Run]], formed: float | None = None) -> pd.DataFrame:
     """What runs, given with their arms' names, came to: columns arm, seed, metric, value, as described in `compare`."""
     named = [run.metrics().assign(arm=arm, run=f"{arm}/{run.config.seed}") for arm, run in runs]
-    metrics = pd.concat(named, ignore_index=True).astype({"arm": "string"})
-    last = metrics[metrics["step"] == metrics.groupby("run")["step"].transform("max")]
+    log = pd.concat(named, ignore_index=True).astype({"arm": "string"})
+    last = last_step(log)
     tables = [
-        pick(last, metric, occurrence).assign(metric=name)[["arm", "seed", "metric", "value"]]
-        for name, (metric, occurrence) in OUTCOMES.items()
+        pick(last, outcome.metric, outcome.occurrence).assign(metric=outcome.name)[["arm", "seed", "metric", "value"]]
+        for outcome in OUTCOMES.values()
     ]
     whole = {f"{arm}/{run.config.seed}" for arm, run in runs if run.config.branch is None}
-    curves = pick(metrics[metrics["run"].isin(whole)], "copy-accuracy", 2)
+    curves = pick(log[log["run"].isin(whole)], metrics.COPY_ACCURACY, LATER)
     if len(curves):
-        baseline = float(pick(metrics, "no-matching-accuracy", 2)["value"].mean())
+        baseline = float(pick(log, metrics.NO_MATCHING, LATER)["value"].mean())
         threshold = (1 + baseline) / 2 if formed is None else formed
         # tokens instead of steps: arms may differ in batch size
         formation = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
         horizon = int(curves.groupby("run")["tokens"].max().min())
-        tables.append(stats.restricted_steps(formation, horizon).assign(metric=FORMATION))
+        tables.append(stats.restricted_steps(formation, horizon).assign(metric=metrics.FORMATION.name))
     return pd.concat(tables, ignore_index=True)
 
 
 def _compare(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
     measured = set(values["metric"])
-    return stats.compare(values, baseline, [metric for metric in PRIMARIES if metric in measured])
+    return stats.compare(
+        values,
+        baseline,
+        [outcome.name for outcome in OUTCOMES.values() if outcome.primary and outcome.name in measured],
+    )
 
 
 def _between(first: Experiment, second: Experiment, formed: float | None) -> pd.DataFrame:
@@ -105,7 +95,8 @@ def _between(first: Experiment, second: Experiment, formed: float | None) -> pd.
     if not tables:
         raise MechdistillError(f"{first.path} and {second.path}: no arm with finished runs in both, in one sandbox")
     table = pd.concat(tables, ignore_index=True)
-    return table.assign(p_holm=stats.holm(table["p"].where(table["metric"].isin(PRIMARIES))))
+    primaries = [outcome.name for outcome in OUTCOMES.values() if outcome.primary]
+    return table.assign(p_holm=stats.holm(table["p"].where(table["metric"].isin(primaries))))
 
 
 def _finished(experiment: Experiment) -> list[Run]:

@@ -1,0 +1,18 @@
+"""Asking runs: a measure applied to checkpoints, arms compared over seeds, one prompt looked at."""
+
+from mechdistill.analysis._apply import Applied, Checkpoint, measured
+from mechdistill.analysis._compare import compare, outcomes
+from mechdistill.analysis._prompt import Prompt, prompt
+from mechdistill.analysis._source import definitions, source_digest
+
+__all__ = [
+    "Applied",
+    "Checkpoint",
+    "Prompt",
+    "compare",
+    "definitions",
+    "measured",
+    "outcomes",
+    "prompt",
+    "source_digest",
+]

@@ -1,0 +1,170 @@
+"""Applying a measure to a run's checkpoints, each result cached as a table beside the weights it came from.
+
+`induction_scores(run)` is `mechdistill induction-scores DIR`, and so for every measure of `MEASURES`.
+"""
+
+import hashlib
+import json
+import operator
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, SupportsIndex
+
+import pandas as pd
+
+from mechdistill.analysis._source import definitions, source_digest
+from mechdistill.errors import MechdistillError
+from mechdistill.positions import HELD_OUT
+from mechdistill.runs import Experiment, Run
+from mechdistill.subject import PROBE_SEED, Subject
+from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_run
+
+Checkpoint = SupportsIndex | Literal["last", "all"]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A measure as a function of a run or an experiment."""
+
+    measure: Measure
+
+    def __call__(
+        self, target: Run | Experiment, checkpoint: Checkpoint | None = None, *, fresh: bool = False
+    ) -> pd.DataFrame:
+        """Its table at the chosen checkpoints ('last', 'all' or a step; the measure's own choice unless given).
+
+        In an experiment, runs that lack the checkpoint or what the measure needs are left out with a warning. `fresh`
+        ignores cached tables. Raises `MechdistillError` where nothing is left, or a single run lacks it.
+        """
+        session = _Session(fresh)
+        chosen = self.measure.checkpoint if checkpoint is None else checkpoint
+        if isinstance(target, Run):
+            return session.stacked(self.measure, target, chosen)
+        tables: list[pd.DataFrame] = []
+        left_out: list[str] = []
+        for run in target.runs:
+            lacking = _lacking(self.measure, run) or _without_checkpoint(run, chosen)
+            if lacking:
+                left_out.append(f"{run.name} {lacking}")
+            else:
+                tables.append(session.stacked(self.measure, run, chosen))
+        if not tables:
+            reasons = "; ".join(left_out) or "no run has been started"
+            raise MechdistillError(
+                f"{target.path}: nothing to measure ({reasons}); train it, or choose another checkpoint"
+            )
+        for reason in left_out:
+            warnings.warn(f"left out: {reason}", stacklevel=2)
+        return pd.concat(tables, ignore_index=True)
+
+
+def measured(name: str) -> Applied:
+    """The measure of a name, as a function."""
+    return Applied(MEASURES[name])
+
+
+def _lacking(measure: Measure, run: Run) -> str | None:
+    """Why a run cannot be measured, or None."""
+    words: dict[Need, str] = {"heads": "has no heads", "triggers": "has no triggers", "oracle": "has no oracle"}
+    has = set(run.world.provides) | ({"heads"} if run.config.model.kind == "transformer" else set[Need]())
+    return next((words[need] for need in sorted(measure.needs) if need not in has), None)
+
+
+def _without_checkpoint(run: Run, checkpoint: Checkpoint) -> str | None:
+    if not run.steps or (not isinstance(checkpoint, str) and checkpoint not in run.steps):
+        return f"has no checkpoint {checkpoint}"
+    return None
+
+
+class _Session:
+    """One call: every table is made at most once in it, also where it asks for fresh ones."""
+
+    def __init__(self, fresh: bool):
+        self._fresh = fresh
+        self._made: dict[tuple[str, str, int], pd.DataFrame] = {}
+
+    def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint) -> pd.DataFrame:
+        """The measure's tables of all chosen checkpoints of a run."""
+        # raises where there is no checkpoint at all
+        last = run.resolve("last" if checkpoint == "all" else _step(checkpoint))
+        lacking = _lacking(measure, run)
+        if lacking:
+            raise MechdistillError(f"{run.path}: {lacking}, which {measure.name} needs; choose another run")
+        steps = run.steps if checkpoint == "all" else [last]
+        return pd.concat([self.table(measure, run, step) for step in steps], ignore_index=True)
+
+    def table(self, measure: Measure, run: Run, step: int) -> pd.DataFrame:
+        """A measure's table of one checkpoint, complete."""
+        table = self._cached(measure, run, step)
+        if measure.finish is None:
+            return table
+        own = [column.name for column in measure.columns]
+        finished = resolve(measure.finish)(table[own], self._subject(run, step))
+        return _of_run(finished[own], run, step)
+
+    def _cached(self, measure: Measure, run: Run, step: int) -> pd.DataFrame:
+        where = (measure.name, str(run.path), step)
+        if where not in self._made:
+            self._made[where] = self._looked_up(measure, run, step)
+        return self._made[where].copy()
+
+    def _looked_up(self, measure: Measure, run: Run, step: int) -> pd.DataFrame:
+        """The table of a checkpoint, keyed by all that it depends on: settings, schema, source, and the weights.
+
+        What a notebook defines is never stored: nobody can say there what a definition depends on.
+        """
+        users = definitions(measure)
+
+        def compute() -> pd.DataFrame:
+            return _of_run(_checked(measure, resolve(measure.compute)(self._subject(run, step))), run, step)
+
+        if any(origin.digest is None for origin in users.values()):
+            return compute()
+        depends: dict[str, Any] = {
+            "measure": measure.name,
+            "columns": [column.name for column in measure.columns],
+            "settings": dict(measure.settings),
+            "source": source_digest(),
+            "definitions": {name: origin.digest for name, origin in users.items()},
+            "world": run.config.sandbox.model_dump(mode="json"),
+            "sequences": HELD_OUT,
+            "probe_seed": PROBE_SEED,
+            "run": run.name,
+            "step": step,
+            "weights": run.weights_digest(step),
+        }
+        key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return run.cached(measure, step, key, source_digest(), compute, fresh=self._fresh)
+
+    def _subject(self, run: Run, step: int) -> Subject:
+        def untrained(measure: Measure) -> pd.DataFrame | None:
+            return self._cached(measure, run, 0) if 0 in run.steps else None
+
+        return Subject(
+            open_model=lambda: run.model(step),
+            world=run.world,
+            table=lambda measure: self.table(measure, run, step),
+            untrained=untrained,
+            targets=run.targets(),
+        )
+
+
+def _step(checkpoint: Any) -> Any:
+    """A step as a plain integer, whatever kind of integer it came as."""
+    return checkpoint if checkpoint == "last" else operator.index(checkpoint)
+
+
+def _checked(measure: Measure, table: Any) -> pd.DataFrame:
+    """What a measure gave, typed by its columns; raises `MechdistillError` for anything else."""
+    if not isinstance(table, pd.DataFrame):
+        raise MechdistillError(f"measure '{measure.name}': gave {type(table).__name__}; must be a pandas DataFrame")
+    unknown = set(table.columns) - {column.name for column in measure.columns}
+    if unknown:
+        raise MechdistillError(f"measure '{measure.name}': gave columns {sorted(unknown)} that it does not declare")
+    rows: list[Any] = table.to_dict("records")
+    return frame(measure, rows)
+
+
+def _of_run(table: pd.DataFrame, run: Run, step: int) -> pd.DataFrame:
+    tokens = run.tokens_at(step)
+    return with_run(table, run=run.name, arm=run.config.arm, seed=run.config.seed, step=step, tokens=tokens)

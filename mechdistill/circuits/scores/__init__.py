@@ -1,0 +1,95 @@
+"""Head scores: how much a head does what a named circuit would have it do.
+
+To add one: see `_attention` (where a head looks); what is no attention goes under `@head_score` into a file of its own,
+whose scores are listed in `SCORES`. A user's own: `md.attention_score`, `md.head_score`.
+"""
+
+import itertools
+import math
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mechdistill.circuits._probes import probes
+from mechdistill.circuits._view import HeadView
+from mechdistill.circuits.scores._attention import (
+    ATTENTION,
+    INDUCTION,
+    PREVIOUS_AFTER_TRIGGER,
+    TRIGGER_LOOKUP,
+    lookup_sources,
+)
+from mechdistill.circuits.scores._score import (
+    Decoys,
+    Find,
+    Score,
+    Scored,
+    ScoreFunction,
+    attention_score,
+    attention_to,
+    head_score,
+)
+from mechdistill.registry import Registry
+from mechdistill.tables import INDUCTION_SCORES, frame
+from mechdistill.world import World
+
+SCORES: Registry[Score] = Registry("head score", ATTENTION)
+"""By name; the order of tables and menus."""
+
+
+def ranking(names: set[str]) -> Score:
+    """The score that ranks heads: trigger lookup, where there is something to look up."""
+    return TRIGGER_LOOKUP if TRIGGER_LOOKUP.name in names else INDUCTION
+
+
+def head_scores(model: Any, world: World, generator: torch.Generator, *, sequences: int = 64) -> pd.DataFrame:
+    """Every score of every head or head pair: the `induction-scores` table of one model (`untrained` left null).
+
+    The model is ours or a TransformerLens bridge. `value` is the mean over `sequences` probe sequences; `null_mean`
+    and `null_sd` are mean and standard deviation over sequences of the same function at the null; `null_max` is the
+    largest null_mean of the score over all heads. Scores that no query defines (say induction-general where every
+    token is a trigger) are left out. Raises `MechdistillError` for a model without heads.
+    """
+    view = HeadView(model)
+    seen = probes(world, sequences, view.n_ctx, generator)
+    rows = [row for score in SCORES.values() for row in _rows(score, score.of(view, seen))]
+    return frame(INDUCTION_SCORES, rows)
+
+
+def _rows(score: Score, scored: Scored) -> list[dict[str, Any]]:
+    value = scored.value
+    null_max = None
+    if scored.null_mean is not None:
+        null_max = max((m for m in scored.null_mean.flatten().tolist() if not math.isnan(m)), default=None)
+    rows: list[dict[str, Any]] = []
+    for index in itertools.product(*map(range, value.shape)):
+        if not math.isnan(value[index]):
+            where = dict(zip(("layer", "head", "source_layer", "source_head"), index, strict=False))
+            null = {"null_mean": _at(scored.null_mean, index), "null_sd": _at(scored.null_sd, index)}
+            rows.append(score.row(float(value[index]), **where, chance=scored.chance, **null, null_max=null_max))
+    return rows
+
+
+def _at(values: Tensor | None, index: tuple[int, ...]) -> float | None:
+    return None if values is None else float(values[index])
+
+
+__all__ = [
+    "INDUCTION",
+    "PREVIOUS_AFTER_TRIGGER",
+    "SCORES",
+    "TRIGGER_LOOKUP",
+    "Decoys",
+    "Find",
+    "Score",
+    "ScoreFunction",
+    "Scored",
+    "attention_score",
+    "attention_to",
+    "head_score",
+    "head_scores",
+    "lookup_sources",
+    "ranking",
+]

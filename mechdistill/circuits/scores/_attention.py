@@ -1,0 +1,134 @@
+"""Attention scores: how much of a head's attention goes where a named circuit would send it.
+
+Every score is the mean, over the queries it names, of the attention that a head pays to the sources it names.
+To add one: a function of a `Probe` below, under `@attention_score`, and its place in `ATTENTION`.
+"""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mechdistill.circuits._probes import Probe
+from mechdistill.circuits.scores._score import Sources, attention_score
+
+
+def _at_offset(queries: Bool[Tensor, "batch query"], offset: int) -> Sources:
+    """For each of the queries, the one source `offset` positions before it."""
+    batch, length = queries.shape
+    sources = torch.zeros(batch, length, length, dtype=torch.bool)
+    q = torch.arange(offset, length)
+    sources[:, q, q - offset] = queries[:, offset:]
+    return sources
+
+
+def _second_block(probe: Probe) -> Bool[Tensor, "batch pos"]:
+    return (torch.arange(probe.tokens.shape[1]) > probe.length).expand(probe.tokens.shape)
+
+
+@attention_score(on="repeated")
+def induction(probe: Probe) -> Sources:
+    """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold a trigger.
+
+    The head looks at what followed the current token last time. Range [0, 1]; chance 1/(q+1) averaged over the
+    queries. Null: the same queries and sources with another first block. Where the sandbox has no fixed triggers, all
+    queries count. Source: Olsson et al. 2022; the split by query is ours, since heads trained on fixed triggers
+    fire at triggers only.
+    """
+    queries = _second_block(probe)
+    return _at_offset(queries & probe.is_trigger if probe.is_trigger.any() else queries, probe.length - 1)
+
+
+@attention_score(on="repeated", label="induction, any token")
+def induction_general(probe: Probe) -> Sources:
+    """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold no trigger.
+
+    A head that scores here is an induction head for any token. Range [0, 1]; chance 1/(q+1) averaged over the
+    queries. Null: as for `induction`. Source: Olsson et al. 2022.
+    """
+    return _at_offset(_second_block(probe) & ~probe.is_trigger, probe.length - 1)
+
+
+@attention_score(on="repeated")
+def duplicate_token(probe: Probe) -> Sources:
+    """A[q, q-L] in the second copy of a block of length L: attention to the earlier copy of the same token.
+
+    Range [0, 1]; chance 1/(q+1) averaged over the queries. Null: the same queries and sources with another first
+    block. Source: Wang et al. 2022 (IOI).
+    """
+    return _at_offset(_second_block(probe), probe.length)
+
+
+@attention_score(on="natural", decoys=lambda probe, _: _at_offset(_from_two(probe), 2))
+def previous_token(probe: Probe) -> Sources:
+    """A[q, q-1] on sequences of the world: attention to the token just before, q >= 2.
+
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Olsson et al.
+    2022; their first query is left out here, as it has no position for the null.
+    """
+    return _at_offset(_from_two(probe), 1)
+
+
+def _from_two(probe: Probe) -> Bool[Tensor, "batch pos"]:
+    return (torch.arange(probe.tokens.shape[1]) >= 2).expand(probe.tokens.shape)
+
+
+@attention_score(on="natural", decoys=lambda probe, _: _at_offset(_after_trigger(probe), 2))
+def previous_token_after_trigger(probe: Probe) -> Sources:
+    """A[q, q-1] on sequences of the world where q-1 holds a trigger, q >= 2: the first half of the copy circuit.
+
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Bietti et al. 2023.
+    """
+    return _at_offset(_after_trigger(probe), 1)
+
+
+def _after_trigger(probe: Probe) -> Bool[Tensor, "batch pos"]:
+    after = torch.cat((torch.zeros_like(probe.is_trigger[:, :1]), probe.is_trigger[:, :-1]), dim=1)
+    return after & _from_two(probe)
+
+
+@attention_score(on="natural", decoys=lambda _, sources: _one_further_right(sources))
+def trigger_lookup(probe: Probe) -> Sources:
+    """Attention from occurrence >= 2 of a trigger to the positions right after its earlier occurrences.
+
+    On sequences of the world: the second half of the copy circuit, where it is used; the score that ranks heads. Range
+    [0, 1]; chance (number of sources)/(q+1) averaged over the queries. Null: the same queries, one position further
+    right. A query directly after its own earlier occurrence (a self-loop) is no source. Source: Bietti et al. 2023.
+    """
+    assert probe.occurrence is not None
+    return lookup_sources(probe.tokens, probe.occurrence)
+
+
+def lookup_sources(tokens: Int[Tensor, "batch pos"], occurrence: Int[Tensor, "batch pos"]) -> Sources:
+    """The positions right after earlier occurrences of the trigger that a query holds, where that is >= its second.
+
+    A query that itself directly follows its earlier occurrence (t t) is no source for itself: that would be a
+    self-loop, not copying.
+    """
+    mask = torch.zeros(*tokens.shape, tokens.shape[1], dtype=torch.bool)
+    batch, pos = (occurrence >= 2).nonzero(as_tuple=True)
+    before = torch.arange(tokens.shape[1]) < pos[:, None]
+    query, earlier = ((tokens[batch] == tokens[batch, pos][:, None]) & before).nonzero(as_tuple=True)
+    proper = earlier + 1 < pos[query]
+    mask[batch[query[proper]], pos[query[proper]], earlier[proper] + 1] = True
+    return mask
+
+
+def _one_further_right(sources: Sources) -> Sources:
+    """Each query's sources moved right by one, dropping those that reach the query or are sources themselves."""
+    shifted = torch.zeros_like(sources)
+    shifted[:, :, 1:] = sources[:, :, :-1]
+    length = sources.shape[1]
+    earlier = torch.arange(length) < torch.arange(length)[:, None]
+    return shifted & earlier & ~sources
+
+
+INDUCTION, TRIGGER_LOOKUP, PREVIOUS_AFTER_TRIGGER = induction, trigger_lookup, previous_token_after_trigger
+
+ATTENTION = (
+    induction,
+    induction_general,
+    duplicate_token,
+    previous_token,
+    previous_token_after_trigger,
+    trigger_lookup,
+)

@@ -1,0 +1,128 @@
+"""What a head score is: a metric with a function of (heads of a hooked model, probes) to a value by head or head pair.
+
+Beside a score stand chance (uniform causal attention through the same function) and a null (the same queries where
+the sources mean nothing), so that no score has to be read against a bare threshold.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechdistill.circuits._probes import Probe, Probes
+from mechdistill.circuits._view import HeadView
+from mechdistill.errors import MechdistillError
+from mechdistill.tables import Metric
+
+Sources = Bool[Tensor, "batch query source"]
+ByHead = Float[Tensor, "layer head"]
+ByPair = Float[Tensor, "layer head source_layer source_head"]
+
+
+class Scored(NamedTuple):
+    """Values of one score; nan where it is not defined, as for a pair whose source is not the earlier head."""
+
+    value: ByHead | ByPair
+    chance: float | None = None
+    null_mean: ByHead | None = None  # over sequences
+    null_sd: ByHead | None = None
+
+
+ScoreFunction = Callable[[HeadView, Probes], "Scored | Tensor"]
+Find = Callable[[Probe], Sources]
+Decoys = Callable[[Probe, Sources], Sources]
+
+
+@dataclass(frozen=True)
+class Score(Metric):
+    """A metric of every head, or of every pair of a head and an earlier one."""
+
+    function: ScoreFunction = field(kw_only=True)
+    doc: str = field(kw_only=True, default="")
+    """Formula, range, chance level, null and source."""
+    sources: Find | None = field(kw_only=True, default=None)
+    """Of an attention score: which sources each query should look at."""
+
+    def of(self, view: HeadView, probes: Probes) -> Scored:
+        """Its values. Raises `MechdistillError` for a function that gives anything but a value by head or pair."""
+        result = self.function(view, probes)
+        scored = result if isinstance(result, Scored) else Scored(result)
+        by_head: tuple[int, ...] = (view.n_layers, view.n_heads)
+        shape: Any = tuple(getattr(scored.value, "shape", ())) or type(scored.value).__name__
+        if shape not in [by_head, by_head * 2]:
+            raise MechdistillError(
+                f"head score '{self.name}': gave {shape}; must be a tensor [layer, head] = {by_head}, or "
+                f"[layer, head, source layer, source head] = {by_head * 2}"
+            )
+        return scored
+
+
+def head_score(
+    *, label: str = "", unit: str = "", low: float = 0.0, high: float = 1.0, chance: str = ""
+) -> Callable[[ScoreFunction], Score]:
+    """Make a score of a function (heads, probes) -> tensor by head or by pair. Named like the function, in hyphens."""
+
+    def make(function: ScoreFunction) -> Score:
+        name = _name(function)
+        return Score(name, label or name, unit, low, high, chance, function=function, doc=function.__doc__ or "")
+
+    return make
+
+
+def attention_score(
+    *, on: Literal["repeated", "natural"], decoys: Decoys | None = None, label: str = ""
+) -> Callable[[Find], Score]:
+    """Make a score of a function that says which sources each query should look at: the attention paid to them.
+
+    On repeated blocks the null is the same queries and sources on the control; on sequences of the world it is the
+    attention paid to the decoys.
+    """
+
+    def make(find: Find) -> Score:
+        def function(view: HeadView, probes: Probes) -> Scored:
+            return _attention(view, probes, on, find, decoys)
+
+        name = _name(find)
+        return Score(
+            name, label or name, "attention", 0.0, 1.0, "uniform causal attention",
+            function=function, doc=find.__doc__ or "", sources=find,
+        )  # fmt: skip
+
+    return make
+
+
+def _name(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", type(function).__name__).strip("_").replace("_", "-")
+
+
+def _attention(view: HeadView, probes: Probes, on: str, find: Find, decoys: Decoys | None) -> Scored:
+    probe: Probe = getattr(probes, on)
+    sources = find(probe)
+    control = probe if decoys is not None or on == "natural" else probes.control
+    null_sources = sources if decoys is None else decoys(probe, sources)
+    length = sources.shape[1]
+    uniform = torch.ones(len(sources), 1, length, length).tril() / torch.arange(1, length + 1)[:, None]
+    chance = float(attention_to(uniform, sources).nanmean())
+    value = torch.stack([attention_to(pattern, sources).nanmean(dim=0) for pattern in view.patterns(probe.tokens)])
+    if on == "natural" and decoys is None:
+        return Scored(value, chance)
+    nulls = [attention_to(pattern, null_sources) for pattern in view.patterns(control.tokens)]
+    nulls = [null[~null.isnan().any(dim=1)] for null in nulls]
+    # no sequence, no null; one sequence, no spread (mean and std of nothing are nan, but std of nothing also warns)
+    nothing = torch.full((view.n_heads,), torch.nan)
+    mean = torch.stack([null.mean(dim=0) if len(null) else nothing for null in nulls])
+    sd = torch.stack([null.std(dim=0) if len(null) > 1 else nothing for null in nulls])
+    return Scored(value, chance, mean, sd)
+
+
+def attention_to(pattern: Float[Tensor, "batch head query source"], sources: Sources) -> Float[Tensor, "batch head"]:
+    """Mean over the queries that have sources of the attention paid to them: the score of every head.
+
+    score[b, h] = mean over q with sources of Σ_s A[b, h, q, s]·sources[b, q, s]. Range [0, 1]; nan for a sequence in
+    which no query has a source.
+    """
+    paid = torch.einsum("bhqs,bqs->bh", pattern, sources.to(pattern.dtype))
+    return paid / sources.any(dim=-1).sum(dim=-1, keepdim=True)

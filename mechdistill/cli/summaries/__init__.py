@@ -1,0 +1,20 @@
+"""What the terminal shows of each measure: table in, rich tables out. An entry of `MEASURES` names its own."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from rich.table import Table
+
+from mechdistill.cli.summaries._ablation import ablate
+from mechdistill.cli.summaries._heads import induction_scores
+from mechdistill.cli.summaries._plain import plain
+from mechdistill.cli.summaries._rows import row_curves
+from mechdistill.tables import Measure, resolve
+
+
+def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Table]:
+    """A measure's own summary, or the plain one."""
+    return plain(measure, data) if measure.summary is None else resolve(measure.summary)(data)
+
+
+__all__ = ["ablate", "induction_scores", "plain", "row_curves", "summary"]

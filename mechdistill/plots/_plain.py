@@ -1,0 +1,49 @@
+"""Any measure as a figure, where it has none of its own: a panel for each metric, a line or bars for each run."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mechdistill.plots._style import arm_colours, styled
+from mechdistill.tables import METRIC_COLUMNS, Measure, metric
+
+
+def plain_figure(measure: Measure, table: pd.DataFrame) -> go.Figure:
+    """A measure's table as bars by place, or, over several checkpoints, as curves against tokens.
+
+    Each panel is a metric with its unit; a place is what the measure's own text and integer columns say. Curves are
+    means over places.
+    """
+    keys = [c.name for c in measure.columns if c not in METRIC_COLUMNS and c.dtype != "float64"]
+    keys = [key for key in keys if table[key].notna().any()]
+    names = list(dict.fromkeys(table["metric"]))
+    colours = arm_colours(list(dict.fromkeys(table["arm"])))
+    moving = bool((table.groupby("run")["step"].nunique() > 1).any())
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    titles = [metric(name).label for name in names]
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.4 / rows)
+    for i, name in enumerate(names):
+        at: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
+        for run, part in table[table["metric"] == name].groupby("run", sort=False):
+            arm = part["arm"].iloc[0]
+            about: dict[str, Any] = {"name": str(run), "legendgroup": str(run), "showlegend": i == 0}
+            if moving:
+                curve = part.groupby("tokens", as_index=False)["value"].mean()
+                line = go.Scatter(x=curve["tokens"], y=curve["value"], line={"color": colours[arm]}, **about)
+                figure.add_trace(line, **at)
+            else:
+                places = [_place(row, keys) for row in part.to_dict("records")]
+                figure.add_trace(go.Bar(x=places, y=part["value"], marker={"color": colours[arm]}, **about), **at)
+        known = metric(name)
+        figure.update_yaxes(title_text=known.unit or known.label, **at)
+        figure.update_xaxes(title_text="tokens" if moving else "", **at)
+    return styled(figure, measure.question, 160 + 300 * rows)
+
+
+def _place(row: dict[Hashable, Any], keys: list[str]) -> str:
+    given = [f"{key} {row[key]}" for key in keys if not pd.isna(row[key])]
+    return ", ".join(given) or str(row["run"])

@@ -1,0 +1,1 @@
+"""A run or an experiment for other people: model card and folders."""

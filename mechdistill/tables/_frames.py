@@ -1,0 +1,52 @@
+"""Data frames of the tables: typed, in order, and picked from."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mechdistill.tables._columns import RUN_COLUMNS, Occurrence, Table
+from mechdistill.tables.metrics import HEADLINES, Metric
+
+
+def frame(table: Table, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a data frame with exactly the table's columns, in order and typed; absent cells are null.
+
+    Raises KeyError for a column that the table does not have.
+    """
+    rows = list(rows)
+    unknown = {key for row in rows for key in row} - {column.name for column in table.columns}
+    if unknown:
+        raise KeyError(f"columns {sorted(unknown)} are not in the schema of table '{table.name}'")
+    return pd.DataFrame({c.name: pd.Series([row.get(c.name) for row in rows], dtype=c.dtype) for c in table.columns})
+
+
+def with_run(
+    data: pd.DataFrame, *, run: str, arm: str, seed: int, step: int | None = None, tokens: int | None = None
+) -> pd.DataFrame:
+    """A measure's frame with the run's columns in front; step and tokens may be columns of the frame already."""
+    values: dict[str, Any] = {"run": run, "arm": arm, "seed": seed}
+    if step is not None:
+        values |= {"step": step, "tokens": tokens}
+    front = {
+        c.name: pd.Series(values[c.name], index=data.index, dtype=c.dtype) for c in RUN_COLUMNS if c.name in values
+    }
+    return pd.concat([pd.DataFrame(front), data], axis=1)
+
+
+def pick(metrics: pd.DataFrame, metric: Metric, occurrence: Occurrence | None) -> pd.DataFrame:
+    """The rows of one metric at one occurrence (None: of none in particular), all buckets together."""
+    rows = metrics[(metrics["metric"] == metric.name) & metrics["bucket"].isna()]
+    return rows[rows["occurrence"].isna()] if occurrence is None else rows[rows["occurrence"] == occurrence]
+
+
+def last_step(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each run's last step."""
+    return data[data["step"] == data.groupby("run")["step"].transform("max")]
+
+
+def headline(metrics: pd.DataFrame) -> dict[str, float]:
+    """The few numbers that say what a run came to, at its last step."""
+    last = metrics[metrics["step"] == metrics["step"].max()]
+    values = {outcome.column: pick(last, outcome.metric, outcome.occurrence)["value"] for outcome in HEADLINES}
+    return {column: float(value.iloc[0]) for column, value in values.items() if len(value)}

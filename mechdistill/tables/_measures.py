@@ -1,0 +1,136 @@
+"""Every measure as a record: `analysis` computes it, the command line makes a command of it, `plots` draws it.
+
+To add one: a function of a `Subject` (in `evals` or `circuits`) that gives a table, an entry here, and, unless the
+plain ones will do, a figure (`plots`) and a summary for the terminal (`cli/summaries`). The entry names them as
+'module:function', so that nothing heavy is imported before it is used and no room imports one above it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from mechdistill.errors import MechdistillError
+from mechdistill.registry import Registry
+from mechdistill.tables._columns import (
+    BUCKET,
+    HEAD,
+    LAYER,
+    METRIC_COLUMNS,
+    OCCURRENCE,
+    ROW,
+    ROW_ENTROPY,
+    RUN_COLUMNS,
+    Column,
+    Table,
+)
+
+Need = Literal["heads", "triggers", "oracle"]
+"""heads: a transformer; triggers: a world where something can be copied; oracle: a world that knows its own law."""
+
+Function = str | Callable[..., Any]
+"""A function, or where it is: 'module:function'."""
+
+
+@dataclass(frozen=True)
+class Measure(Table):
+    """What can be asked of a checkpoint. `name` is also the command's and the table's."""
+
+    question: str
+    """What it answers, in one sentence: the help of its command."""
+    compute: Function
+    """Subject -> table with these columns; a pure function, whose result is cached beside the weights."""
+    finish: Function | None = None
+    """(table, subject) -> table: what is added from other tables whenever it is read, and so not cached."""
+    figure: Function | None = None
+    """Table -> plotly Figure; None: `plots.plain_figure`."""
+    summary: Function | None = None
+    """Table -> what the terminal shows; None: a plain table."""
+    needs: frozenset[Need] = frozenset()
+    checkpoint: Literal["last", "all"] = "last"
+    """Measured unless another is asked for."""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What its numbers depend on besides run, checkpoint and source: part of the cache key."""
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        rules = {
+            "columns: must begin with metric and value": names[:2] == [c.name for c in METRIC_COLUMNS],
+            "columns: must not repeat a name, nor take a run's": len({*names, *(c.name for c in RUN_COLUMNS)})
+            == len(names) + len(RUN_COLUMNS),
+            "question: must say what it answers": bool(self.question.strip()),
+        }
+        for rule, kept in rules.items():
+            if not kept:
+                raise MechdistillError(f"measure '{self.name}': {rule}")
+
+    @property
+    def all_columns(self) -> list[str]:
+        """Names of its table's columns, the run's in front."""
+        return [column.name for column in (*RUN_COLUMNS, *self.columns)]
+
+
+def resolve(function: Function) -> Callable[..., Any]:
+    """The function that a record names."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
+
+
+INDUCTION_SCORES = Measure(
+    "induction-scores",
+    (
+        *METRIC_COLUMNS,
+        LAYER,
+        HEAD,
+        Column("source_layer", "Int64", "layer of the earlier head of a pair; null: a score of one head"),
+        Column("source_head", "Int64", "the earlier head of a pair"),
+        Column("chance", "float64", "uniform causal attention through the same function"),
+        Column("null_mean", "float64", "the same queries at sources the score does not name, mean over sequences"),
+        Column("null_sd", "float64", "its standard deviation over sequences"),
+        Column("null_max", "float64", "largest null_mean over the model's heads"),
+        Column("untrained", "float64", "the same head's score in the run's own step-0 checkpoint"),
+    ),
+    question="Score every attention head: is it an induction head, a previous-token head, a copier from triggers?",
+    compute="mechdistill.circuits:measure_scores",
+    finish="mechdistill.circuits:with_untrained_twin",
+    figure="mechdistill.plots:induction_scores_figure",
+    summary="mechdistill.cli.summaries:induction_scores",
+    needs=frozenset({"heads"}),
+)
+
+ROW_CURVES = Measure(
+    "row-curves",
+    (*METRIC_COLUMNS, ROW, ROW_ENTROPY, BUCKET, OCCURRENCE),
+    question="How each row of the transition matrix is learned, as a function of its entropy.",
+    compute="mechdistill.evals:measure_row_curves",
+    finish="mechdistill.evals:with_floor",
+    figure="mechdistill.plots:row_curves_figure",
+    summary="mechdistill.cli.summaries:row_curves",
+    needs=frozenset({"oracle"}),
+    checkpoint="all",
+)
+
+ABLATE = Measure(
+    "ablate",
+    (
+        *METRIC_COLUMNS,
+        LAYER,
+        HEAD,
+        Column("what", "string", "head; lookup, previous-token or circuit for a set; or a control of a set"),
+        Column("heads", "string", "the heads of a set, like 'L1H0 L1H3'; null for a single head"),
+        Column("ablation", "string", "name of the `Ablation`: zero, mean, ..."),
+        Column("mode", "string", "full: the head's whole output is replaced"),
+        Column("control", "boolean", "true for edits that should not matter: outside heads, random subspaces"),
+        BUCKET,
+    ),
+    question="Knock out each head, and the copy circuit as a set: what does copying lose?",
+    compute="mechdistill.circuits:measure_ablation",
+    figure="mechdistill.plots:ablation_figure",
+    summary="mechdistill.cli.summaries:ablate",
+    needs=frozenset({"heads", "oracle"}),
+)
+
+MEASURES: Registry[Measure] = Registry("measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE))
+"""By name, in the order of the command line."""

@@ -1,0 +1,87 @@
+"""What a world has to offer, and what one offers besides that knows its own distribution."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+
+from mechdistill.errors import MechdistillError
+from mechdistill.tables import Need
+from mechdistill.world._batch import Batch, Labels, Stream
+
+N_BUCKETS = 4  # quartiles of ordinary rows by entropy
+
+
+class World(ABC):
+    """Where models are trained and measured."""
+
+    provides: frozenset[Need]
+    """What measures can ask of it: triggers, oracle."""
+    vocab: int
+    """Number of tokens."""
+    seq_len: int
+    """Predictions in a sequence; a sequence has seq_len + 1 tokens."""
+    symbols: tuple[str, ...]
+    """What each token stands for."""
+    triggers: tuple[int, ...]
+    """Tokens that are triggers in every sequence; empty where sequences draw their own, or there are none."""
+    start_token: int
+    """The token that stands where other models have a beginning-of-sequence token."""
+
+    @abstractmethod
+    def training(self, seed: int, unique: int | None = None) -> Stream:
+        """The training sequences of a data seed: endless, or `unique` ones reshuffled every epoch."""
+
+    @abstractmethod
+    def evaluation(self, count: int, start: int = 0) -> Batch:
+        """Held-out sequences, the same for every run in this world."""
+
+    @abstractmethod
+    def labels(self, tokens: Int[Tensor, "batch pos"], triggers: Bool[Tensor, "batch vocab"] | None = None) -> Labels:
+        """What each position is; `triggers` says which tokens are triggers in each sequence, where tokens do not."""
+
+
+class KnownWorld(World):
+    """A world with an oracle: a first-order chain, given per sequence by its triggers and their targets."""
+
+    pi: NDArray[np.float64]
+    """[vocab, vocab]: the transition matrix, ordinary rows of triggers included."""
+    row_entropy: NDArray[np.float64]
+    """[vocab]: entropy of each row, nats."""
+    bucket: NDArray[np.int64]
+    """[vocab]: quartile of ordinary rows by entropy; -1 for tokens that are always triggers."""
+    stationary: NDArray[np.float64]
+    """[vocab]: how often each token occurs."""
+    rate: NDArray[np.float64]
+    """[vocab]: probability that a token is a trigger in a sequence."""
+    seed: int
+    """Seed of the transition matrix and of the held-out sequences."""
+    shows_triggers: bool
+    """Whether a token says if it is a trigger: not where every sequence draws its own."""
+
+    @cached_property
+    def log_pi(self) -> Float[Tensor, "vocab vocab"]:
+        """log pi, nats, float32."""
+        return from_numpy(self.pi).log().float()
+
+    @abstractmethod
+    def identity(self, *, triggers: bool = False) -> str:
+        """All that determines its transition matrix, and with `triggers` its oracle, as text."""
+
+    @abstractmethod
+    def law(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        """The oracle: exact Bayes-optimal log-law of the next token given tokens[:, :pos+1], float32, nats."""
+
+    @abstractmethod
+    def no_matching_hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
+        """Copy accuracy, by position, of a guesser that knows the triggers and matches nothing."""
+
+
+def known(world: World, who: str) -> KnownWorld:
+    """The world, if it knows its own law; raises `MechdistillError` naming who needs that if not."""
+    if not isinstance(world, KnownWorld):
+        raise MechdistillError(f"{who}: needs a world that knows its own law, and this one has none; use a sandbox")
+    return world
