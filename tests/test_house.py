@@ -1,0 +1,110 @@
+"""The house itself: no circle, nothing named by a bare string outside its registry, every entry says what it is."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import grimp
+import networkx as nx
+import pytest
+
+import mechdistill
+from mechdistill.circuits import ABLATIONS, SCORES
+from mechdistill.registry import Registry
+from mechdistill.tables import MEASURES, METRICS, OUTCOMES, Measure, resolve
+
+ROOT = Path(mechdistill.__file__).parent
+
+# where a registry's entries are at home, and may be spelled
+HOMES = {
+    "metric": {"tables/metrics.py"},
+    "outcome": {"tables/metrics.py"},
+    "measure": {"tables/_measures.py"},
+    "head score": {"circuits/scores/_attention.py"},
+    "ablation": {"circuits/ablation/_kinds.py"},
+}
+# words that are also something else there
+HOMOGRAPHS = {
+    "analysis/_prompt.py": {"kl": "a column of a prompt's table"},
+    "circuits/ablation/_targets.py": {"previous-token": "one half of the circuit"},
+    "cli/_world.py": {"stationary": "a heading"},
+    "config/_experiment.py": {"lr": "a key of training"},
+    "model/_hooked.py": {"loss": "a return type, as in TransformerLens"},
+    "objective/_objective.py": {"floor": "a key of a divergence"},
+    "plots/_ablation.py": {"mean": "pandas' word"},
+    "plots/_row_curves.py": {"mean": "pandas' word"},
+    "teachers/_drawn.py": {"mean": "what ties come to"},
+    "training/_cost.py": {"lr": "a key of training"},
+    "training/_loop.py": {"lr": "an optimiser's key"},
+}
+
+
+def strings(path: Path) -> Iterator[str]:
+    """String constants of a file that are neither docstrings nor a list of public names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            skipped.add(id(node.value))
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            skipped |= {id(part) for part in ast.walk(node.value)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            yield node.value
+
+
+def registries() -> dict[str, Registry[object]]:
+    return {registry.kind: registry for registry in Registry.every}
+
+
+def test_nothing_is_named_by_a_bare_string_outside_its_registry() -> None:
+    assert set(HOMES) <= set(registries())
+    spelled: list[str] = []
+    met: dict[str, set[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        file = path.relative_to(ROOT).as_posix()
+        for text in strings(path):
+            kinds = [kind for kind in HOMES if text in registries()[kind] and file not in HOMES[kind]]
+            if kinds and text in HOMOGRAPHS.get(file, {}):
+                met.setdefault(file, set()).add(text)
+            elif kinds:
+                spelled.append(f"{file}: {text!r} is a {kinds[0]}")
+    assert spelled == []
+    assert met == {file: set(words) for file, words in HOMOGRAPHS.items()}, "an exception that nobody needs"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("mechdistill", cache_dir=None)
+    edges = nx.DiGraph((a, b) for a in graph.modules for b in graph.find_modules_directly_imported_by(a))
+    assert len(edges) > 100
+    assert [sorted(circle) for circle in nx.strongly_connected_components(edges) if len(circle) > 1] == []
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=lambda measure: measure.name)
+def test_every_measure_names_functions_of_the_right_rooms(measure: Measure) -> None:
+    """The entry spells them, so that nothing is imported early: then no import checker can see them."""
+    for function, rooms in (
+        (measure.compute, ("evals", "circuits")),
+        (measure.finish, ("evals", "circuits")),
+        (measure.figure, ("plots",)),
+        (measure.summary, ("cli",)),
+    ):
+        if function is not None:
+            assert isinstance(function, str)
+            assert function.split(":")[0].split(".")[1] in rooms
+            assert inspect.getdoc(resolve(function))
+    assert measure.question.endswith((".", "?"))
+
+
+def test_every_entry_says_what_it_is() -> None:
+    for metric in (*METRICS.values(), *SCORES.values()):
+        assert metric.label
+        assert metric.low < metric.high
+    for score in SCORES.values():
+        for word in ("Range", "chance", "Null", "Source"):
+            assert word in score.doc, f"{score.name} does not give its {word}"
+    for ablation in ABLATIONS.values():
+        assert "ource" in ablation.doc, f"{ablation.name} names no source"
+    for outcome in OUTCOMES.values():
+        assert METRICS[outcome.metric.name] is outcome.metric
