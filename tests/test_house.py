@@ -21,7 +21,7 @@ HOMES = {
     "metric": {"tables/metrics.py"},
     "outcome": {"tables/metrics.py"},
     "measure": {"tables/_measures.py"},
-    "head score": {"circuits/scores/_attention.py"},
+    "head score": {"circuits/scores/_definitions.py"},
     "ablation": {"circuits/ablation/_kinds.py"},
 }
 # words that are also something else there

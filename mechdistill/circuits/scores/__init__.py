@@ -1,8 +1,4 @@
-"""Head scores: how much a head does what a named circuit would have it do.
-
-To add one: see `_attention` (where a head looks); what is no attention goes under `@head_score` into a file of its own,
-whose scores are listed in `SCORES`. A user's own: `md.attention_score`, `md.head_score`.
-"""
+"""Head scores: how much a head does what a named circuit would have it do; `_definitions` says how to add one."""
 
 import itertools
 import math
@@ -14,10 +10,10 @@ from torch import Tensor
 
 from mechdistill.circuits._probes import probes
 from mechdistill.circuits._view import HeadView
-from mechdistill.circuits.scores._attention import (
-    ATTENTION,
+from mechdistill.circuits.scores._definitions import (
     INDUCTION,
     PREVIOUS_AFTER_TRIGGER,
+    SCORES,
     TRIGGER_LOOKUP,
     lookup_sources,
 )
@@ -31,12 +27,8 @@ from mechdistill.circuits.scores._score import (
     attention_to,
     head_score,
 )
-from mechdistill.registry import Registry
 from mechdistill.tables import INDUCTION_SCORES, frame
 from mechdistill.world import World
-
-SCORES: Registry[Score] = Registry("head score", ATTENTION)
-"""By name; the order of tables and menus."""
 
 
 def ranking(names: set[str]) -> Score:

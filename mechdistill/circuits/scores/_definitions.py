@@ -1,7 +1,8 @@
-"""Attention scores: how much of a head's attention goes where a named circuit would send it.
+"""The head scores that there are.
 
-Every score is the mean, over the queries it names, of the attention that a head pays to the sources it names.
-To add one: a function of a `Probe` below, under `@attention_score`, and its place in `ATTENTION`.
+An attention score is the mean, over the queries it names, of the attention that a head pays to the sources it names:
+a function of a `Probe` under `@attention_score`. Any other, of weights say, is a function of (`HeadView`, `Probes`) to
+a tensor by head, or by head and earlier head, under `@head_score`. To add one: the function, and its place in `SCORES`.
 """
 
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechdistill.circuits._probes import Probe
-from mechdistill.circuits.scores._score import Sources, attention_score
+from mechdistill.circuits.scores._score import Score, Sources, attention_score
+from mechdistill.registry import Registry
 
 
 def _at_offset(queries: Bool[Tensor, "batch query"], offset: int) -> Sources:
@@ -124,11 +126,15 @@ def _one_further_right(sources: Sources) -> Sources:
 
 INDUCTION, TRIGGER_LOOKUP, PREVIOUS_AFTER_TRIGGER = induction, trigger_lookup, previous_token_after_trigger
 
-ATTENTION = (
-    induction,
-    induction_general,
-    duplicate_token,
-    previous_token,
-    previous_token_after_trigger,
-    trigger_lookup,
+SCORES: Registry[Score] = Registry(
+    "head score",
+    (
+        induction,
+        induction_general,
+        duplicate_token,
+        previous_token,
+        previous_token_after_trigger,
+        trigger_lookup,
+    ),
 )
+"""By name; the order of tables and menus. A user's own: `md.attention_score`, `md.head_score`."""
