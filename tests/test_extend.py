@@ -287,3 +287,28 @@ def test_two_files_cannot_define_the_same(tmp_path: Path) -> None:
     md.plugin(tmp_path / "one.py")
     with pytest.raises(MechdistillError, match=r"head score 'flat': .*one.py has one of that name already"):
         md.plugin(tmp_path / "two.py")
+
+
+def test_a_users_measure_depends_on_all_that_users_defined(run: Run, tmp_path: Path) -> None:
+    """It may ask for scores without saying so, and its cached table must not outlive them."""
+    (tmp_path / "scores.py").write_text(FILE.format(value=0.25))
+    (tmp_path / "measures.py").write_text(
+        "import mechdistill as md\nimport pandas as pd\nfrom mechdistill.tables import INDUCTION_SCORES\n"
+        "total = md.metric('total')\n"
+        "@md.measure('How much?')\n"
+        "def flatness(subject):\n"
+        "    t = subject.table(INDUCTION_SCORES)\n"
+        "    return pd.DataFrame([total.row(float(t[t['metric'] == 'flat']['value'].sum()))])\n"
+    )
+    md.plugin(tmp_path / "scores.py")
+    md.plugin(tmp_path / "measures.py")
+    assert md.flatness(run)["value"].tolist() == [1.0]
+    (tmp_path / "scores.py").write_text(FILE.format(value=0.5))
+    md.plugin(tmp_path / "scores.py")
+    assert md.flatness(run)["value"].tolist() == [2.0]
+
+
+def test_help_says_what_a_measure_answers() -> None:
+    text = md.row_curves.__doc__
+    assert text.startswith(MEASURES["row-curves"].question)
+    assert "row_entropy: entropy of that row, nats" in text

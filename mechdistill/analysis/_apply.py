@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import inspect
 import json
 import operator
 import warnings
@@ -27,6 +28,14 @@ class Applied:
     """A measure as a function of a run or an experiment."""
 
     measure: Measure
+
+    def __post_init__(self) -> None:
+        """Say in `help` and in notebooks what it answers and gives, not what it is made of."""
+        columns = "\n".join(f"    {column.name}: {column.doc}" for column in self.measure.columns)
+        call = inspect.getdoc(Applied.__call__)
+        object.__setattr__(
+            self, "__doc__", f"{self.measure.question}\n\n{call}\n\nColumns, after the run's:\n{columns}"
+        )
 
     def __call__(
         self, target: Run | Experiment, checkpoint: Checkpoint | None = None, *, fresh: bool = False

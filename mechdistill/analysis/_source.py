@@ -3,6 +3,7 @@
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mechdistill.circuits import ABLATIONS, SCORES
 from mechdistill.registry import Origin, Registry
@@ -25,8 +26,14 @@ def source_digest() -> str:
 
 
 def definitions(measure: Measure) -> dict[str, Origin]:
-    """The users' definitions that a measure's numbers depend on."""
-    registries: list[Registry[object]] = [SCORES, ABLATIONS] if "heads" in measure.needs else []  # type: ignore[list-item]
-    found = {f"{r.kind} {name}": origin for r in registries for name, origin in r.origins.items()}
-    own = MEASURES.origin(measure.name)
-    return found if own is None else {**found, f"{MEASURES.kind} {measure.name}": own}
+    """The users' definitions that a measure's numbers depend on, by kind and name.
+
+    Ours iterate scores and ablations where they look at heads; what a user's own measure asks for is not known, so that
+    it depends on them all and on every other measure of a user.
+    """
+    registries: list[Registry[Any]] = []
+    if MEASURES.origin(measure.name) is not None:
+        registries = [SCORES, ABLATIONS, MEASURES]
+    elif "heads" in measure.needs:
+        registries = [SCORES, ABLATIONS]
+    return {f"{r.kind} {name}": origin for r in registries for name, origin in r.origins.items()}
