@@ -5,7 +5,6 @@ without a traceback and exits with 2; anything else that escapes is a failure of
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class MechdistillError(Exception):
@@ -18,6 +17,8 @@ class MechdistillError(Exception):
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The sentence that ends an unknown-name error: the nearest valid name, or all of them if none is near."""
+    from difflib import get_close_matches  # here, since --help names nothing wrong
+
     names = sorted(valid)
     inside = [known for known in names if known.endswith(f".{name}")]
     near = inside or get_close_matches(name, names, n=1, cutoff=0.5)
