@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mechdistill.config._base import Model, Whole
+from mechdistill.config._base import Config, Whole
 
 
-class ModelConfig(Model):
+class ModelConfig(Config):
     """The student. `bigram` is the null model: an embedding-only table of logits, one row a token."""
 
     kind: Literal["transformer", "bigram"] = "transformer"
