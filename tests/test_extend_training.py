@@ -250,6 +250,7 @@ MALFORMED: dict[str, tuple[Any, Any, str]] = {
     "too few": (md.teacher(name="x"), lambda tokens: None, r"teacher 'x': takes \(tokens\); must take \(tokens, lab"),
     "stars": (md.teacher(name="x"), lambda *all: None, r"teacher 'x': takes \*all; must name its settings"),
     "no function": (md.teacher(name="x"), 3, "teacher 'x': is int; must be a function"),
+    "no source": (md.divergence(name="x"), print, "divergence 'x': is builtin_function_or_method; must be a function"),
     "no teacher": (md.teacher(name="x"), dict, "teacher 'x': is no teacher; derive the class from"),
     "abstract": (md.teacher(name="x"), _with(), "teacher 'x': does not define log_probs"),
     "entry": (

@@ -42,7 +42,8 @@ def _source(definition: Any) -> str:
     except (OSError, TypeError):  # typed at a prompt
         members = list(vars(definition).values()) if isinstance(definition, type) else [definition]
         functions = [getattr(member, "__func__", member) for member in members]
-        return "\n".join(_bytecode(f.__code__) for f in functions if inspect.isfunction(f))
+        written = [f for f in functions if inspect.isfunction(f)]
+        return "\n".join(f"{_bytecode(f.__code__)} {f.__defaults__} {f.__kwdefaults__}" for f in written)
 
 
 def _bytecode(code: CodeType) -> str:

@@ -37,10 +37,12 @@ def kind_class(base: type[C], name: str, who: str, *, doc: str | None = None, **
 
 
 def _parameters(function: Callable[..., Any], who: str, base: type[KindConfig]) -> tuple[list[str], dict[str, Any]]:
+    if not inspect.isfunction(function):  # anything else has no source by which a resumed run would know it again
+        raise MechdistillError(f"{who}: is {type(function).__name__}; must be a function")
     try:
         parameters = inspect.signature(function, eval_str=True).parameters.values()
-    except (NameError, TypeError, ValueError) as error:
-        raise MechdistillError(f"{who}: its signature cannot be read ({error}); define a function") from None
+    except (NameError, SyntaxError, TypeError) as error:
+        raise MechdistillError(f"{who}: its signature cannot be read ({error}); mend its annotations") from None
     positional: list[str] = []
     settings: dict[str, Any] = {}
     for each in parameters:

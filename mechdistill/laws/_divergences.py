@@ -108,7 +108,7 @@ def normalised_jsd(
         raise ValueError(f"beta={beta}: must be between 0 and 1")
     if beta == 1:
         return reverse_kl(teacher_log_probs, student_log_probs)
-    if beta > 0.5:
+    if beta > 0.5:  # the same number seen from the other law; so beta is the small one below, as log1p wants it
         return normalised_jsd(student_log_probs, teacher_log_probs, 1 - beta)
     if beta < 1e6 * torch.finfo(student_log_probs.dtype).tiny:  # 1e-32 in float32: a log divided by less could overflow
         return forward_kl(teacher_log_probs, student_log_probs)

@@ -96,16 +96,10 @@ def _told(value: Any) -> str:
 
 
 def _config_of_function(function: Any, name: str, who: str) -> type[TeacherConfig]:
-    if not callable(function):
-        raise MechdistillError(f"{who}: is {_told(function)}; must be a function (tokens, labels) or a Teacher class")
-    made_of_another = _n_positional(function) == len(_TAKES[1])
-    fields: dict[str, Any] = {"of": (str, ...)} if made_of_another else {}
+    parameters = inspect.signature(function).parameters.values() if inspect.isfunction(function) else ()
+    positional = [each for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    fields: dict[str, Any] = {"of": (str, ...)} if len(positional) == len(_TAKES[1]) else {}
     return kind_of_function(TeacherConfig, name, function, who, _TAKES, **fields)
-
-
-def _n_positional(function: Callable[..., Any]) -> int:
-    parameters = inspect.signature(function).parameters.values()
-    return sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
 
 
 def _config_of_class(definition: type[Teacher], name: str, who: str) -> type[TeacherConfig]:
