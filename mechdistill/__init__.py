@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from mechdistill.analysis import Applied, compare, prompt
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
-    from mechdistill.extend import ablation, attention_score, head_score, measure, metric
+    from mechdistill.extend import (
+        ablation,
+        attention_score,
+        divergence,
+        head_score,
+        measure,
+        metric,
+        routing_signal,
+        teacher,
+    )
     from mechdistill.model import from_transformer_lens, to_transformer_lens
     from mechdistill.plugins import plugin
     from mechdistill.registry import Registry
@@ -35,6 +44,7 @@ _HOMES = {
     "ablation": "mechdistill.extend",
     "attention_score": "mechdistill.extend",
     "compare": "mechdistill.analysis",
+    "divergence": "mechdistill.extend",
     "from_transformer_lens": "mechdistill.model",
     "head_score": "mechdistill.extend",
     "load": "mechdistill.runs",
@@ -44,7 +54,9 @@ _HOMES = {
     "plugin": "mechdistill.plugins",
     "prompt": "mechdistill.analysis",
     "publish": "mechdistill.runs",
+    "routing_signal": "mechdistill.extend",
     "sql": "mechdistill.runs",
+    "teacher": "mechdistill.extend",
     "to_transformer_lens": "mechdistill.model",
     "train": "mechdistill.training",
 }
@@ -56,6 +68,7 @@ __all__ = [
     "ablation",
     "attention_score",
     "compare",
+    "divergence",
     "from_transformer_lens",
     "head_score",
     "load",
@@ -65,7 +78,9 @@ __all__ = [
     "plugin",
     "prompt",
     "publish",
+    "routing_signal",
     "sql",
+    "teacher",
     "to_transformer_lens",
     "train",
 ]

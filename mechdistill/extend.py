@@ -11,13 +11,18 @@ what it measures is never cached on disk.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mechdistill import circuits
 from mechdistill.circuits import Ablation, Score
 from mechdistill.circuits.scores import Decoys, Find, ScoreFunction
+from mechdistill.config import DIVERGENCES, SIGNALS, TEACHERS, Traits
+from mechdistill.objective import own_divergence, own_signal
 from mechdistill.tables import MEASURES, METRIC_COLUMNS, Column, Function, Measure, Metric, Need
 from mechdistill.tables.metrics import METRICS
+from mechdistill.teachers import own_kind
+
+D = TypeVar("D", bound=Callable[..., Any])
 
 
 def attention_score(
@@ -87,6 +92,60 @@ def measure(
                 settings=dict(settings or {}),
             )
         )
+
+    return register
+
+
+def teacher(*, name: str | None = None, traits: Traits | None = None) -> Callable[[D], D]:
+    """A kind of teacher: a function or a class, which stays what it is.
+
+    A function of (tokens [batch, pos], labels: `world.Labels`) gives log_probs [batch, pos, vocab], float32, natural
+    logarithms, normalised. With a third parameter, `of`, it is made of another teacher, whose log_probs there it gets
+    and whose name the entry says as `of`. What comes after a `*` are settings of the entry:
+
+        @md.teacher()
+        def sharpened(tokens, labels, of, *, power: float = 2.0):       # {kind: sharpened, of: young, power: 3}
+            return (power * of).log_softmax(-1)
+
+    A class derives from `teachers.Teacher`; its settings, parts and checks are a class of `config.TeacherConfig` that
+    it has as `entry`. `traits` say what others have to know of it, like `Traits(draws=True)`.
+    """
+
+    def register(definition: D) -> D:
+        TEACHERS.add(own_kind(definition, name, traits))
+        return definition
+
+    return register
+
+
+def divergence(*, name: str | None = None, formula: str = "", needs_support: bool = False) -> Callable[[D], D]:
+    """A divergence: a function of (teacher_log_probs, student_log_probs), both [batch, pos, vocab], and, after a `*`,
+    settings, that gives a number a position [batch, pos] with a gradient in the student's.
+
+    `formula` is for texts about a run. With `needs_support` a teacher that excludes tokens is refused unless the arm
+    sets `divergence.floor`, which mixes it with so much of the uniform law.
+    """
+
+    def register(function: D) -> D:
+        DIVERGENCES.add(own_divergence(function, name or _name(function), formula, needs_support))
+        return function
+
+    return register
+
+
+def routing_signal(
+    *, name: str | None = None, asks_the_student: bool = False, reads_occurrence: bool = False, is_in_nats: bool = False
+) -> Callable[[D], D]:
+    """A routing signal: a function of `objective.Seen` that gives a number a position [batch, pos].
+
+    Say so if it reads the student's law, or which positions are copyable (by design, `asks_the_student` and
+    `reads_occurrence`): then no floor is claimed that would not hold. Only one in nats can be cut at a threshold.
+    """
+
+    def register(function: D) -> D:
+        about = {"asks_the_student": asks_the_student, "reads_occurrence": reads_occurrence, "is_in_nats": is_in_nats}
+        SIGNALS.add(own_signal(function, name or _name(function), **about))
+        return function
 
     return register
 

@@ -49,7 +49,7 @@ class EvaluationSet:
     @cached_property
     def oracle_loss(self) -> Float[Tensor, "batch pos"]:
         """What the oracle itself loses on the next token, nats."""
-        return cross_entropy(self.labels.law, self.next_tokens)
+        return cross_entropy(self.labels.log_probs, self.next_tokens)
 
     @cached_property
     def no_matching_hits(self) -> Float[Tensor, "batch pos"]:
@@ -92,12 +92,12 @@ class Positions:
     @cached_property
     def kl(self) -> Float[Tensor, "batch pos"]:
         """KL(oracle ‖ model), nats, >= 0 up to rounding; 0 for the oracle itself, ln(vocab) - H(p) for uniform."""
-        return forward_kl(self.data.labels.law, self.log_probs)
+        return forward_kl(self.data.labels.log_probs, self.log_probs)
 
     @cached_property
     def squared_error(self) -> Float[Tensor, "batch pos"]:
         """Σ (q - p)² between the model's and the oracle's law; range [0, 2]."""
-        return (self.log_probs.exp() - self.data.labels.law.exp()).square().sum(dim=-1)
+        return (self.log_probs.exp() - self.data.labels.log_probs.exp()).square().sum(dim=-1)
 
     @cached_property
     def correct(self) -> Float[Tensor, "batch pos"]:

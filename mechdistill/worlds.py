@@ -1,9 +1,37 @@
 """Opening the world of a config: the one place that knows which tenants there are."""
 
-from mechdistill.config import SandboxConfig
+from typing import Any
+
+from mechdistill import sandbox
+from mechdistill.config import CheckpointTeacher, CorpusRows, ExperimentConfig, SandboxConfig
 from mechdistill.sandbox import Sandbox
 
 
 def open_world(config: SandboxConfig) -> Sandbox:
     """The world that a run or an experiment says."""
     return Sandbox(config)
+
+
+def pinned(experiment: ExperimentConfig) -> ExperimentConfig:
+    """The same experiment with the hash of every text that its worlds are made of, overrides included.
+
+    Raises `MechdistillError` if a text cannot be read, has too few characters, or has changed since it was hashed.
+    """
+
+    def override(changes: dict[str, Any] | None, whole: SandboxConfig) -> dict[str, Any] | None:
+        if not changes or "rows" not in changes or not isinstance(whole.rows, CorpusRows):
+            return changes
+        return {**changes, "rows": sandbox.pinned(whole).rows.model_dump()}
+
+    arms = {
+        name: arm.model_copy(update={"sandbox": override(arm.sandbox, experiment.arm_sandbox(name))})
+        for name, arm in experiment.arms.items()
+    }
+    teachers = {
+        name: teacher.model_copy(update={"sandbox": override(teacher.sandbox, experiment.teacher_sandbox(name))})
+        if isinstance(teacher, CheckpointTeacher)
+        else teacher
+        for name, teacher in experiment.teachers.items()
+    }
+    base = sandbox.pinned(experiment.sandbox)
+    return experiment.model_copy(update={"sandbox": base, "arms": arms, "teachers": teachers})

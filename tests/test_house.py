@@ -23,20 +23,32 @@ HOMES = {
     "measure": {"tables/_measures.py"},
     "head score": {"circuits/scores/_definitions.py"},
     "ablation": {"circuits/ablation/_kinds.py"},
+    "teacher": {"config/_teachers.py", "config/_trained.py"},
+    "divergence": {"config/_divergences.py"},
+    "routing signal": {"config/_routing.py"},
 }
 # words that are also something else there
 HOMOGRAPHS = {
+    "analysis/_apply.py": {"oracle": "a need"},
     "analysis/_prompt.py": {"kl": "a column of a prompt's table"},
     "circuits/ablation/_targets.py": {"previous-token": "one half of the circuit"},
     "cli/_world.py": {"stationary": "a heading"},
+    "config/_divergences.py": {"floor": "a key of a divergence"},
     "config/_experiment.py": {"lr": "a key of training"},
+    "config/_model.py": {"bigram": "a kind of model"},
+    "config/_objective.py": {"temperature": "a key of an arm"},
+    "config/_sandbox.py": {"count": "a key of triggers", "uniform": "a law of targets"},
     "model/_hooked.py": {"loss": "a return type, as in TransformerLens"},
     "objective/_objective.py": {"floor": "a key of a divergence"},
     "plots/_ablation.py": {"mean": "pandas' word"},
-    "plots/_row_curves.py": {"mean": "pandas' word"},
-    "teachers/_drawn.py": {"mean": "what ties come to"},
+    "plots/_row_curves.py": {"mean": "pandas' word", "count": "pandas' word"},
+    "runs/_words.py": {"temperature": "a key of an arm"},
+    "sandbox/_chain.py": {"oracle": "a need"},
+    "tables/_measures.py": {"oracle": "a need"},
+    "teachers/_drawn.py": {"mean": "what ties come to", "random": "what they are"},
     "training/_cost.py": {"lr": "a key of training"},
     "training/_loop.py": {"lr": "an optimiser's key"},
+    "world/_batch.py": {"oracle": "what a world may lack"},
 }
 
 

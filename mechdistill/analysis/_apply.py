@@ -75,7 +75,7 @@ def measured(name: str) -> Applied:
 def _lacking(measure: Measure, run: Run) -> str | None:
     """Why a run cannot be measured, or None."""
     words: dict[Need, str] = {"heads": "has no heads", "triggers": "has no triggers", "oracle": "has no oracle"}
-    has = set(run.world.provides) | ({"heads"} if run.config.model.kind == "transformer" else set[Need]())
+    has = set(run.world.provides) | ({"heads"} if run.config.model.has_heads else set[Need]())
     return next((words[need] for need in sorted(measure.needs) if need not in has), None)
 
 

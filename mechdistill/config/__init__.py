@@ -1,5 +1,17 @@
 """The experiment file: schema, bounds, presets, YAML in and out."""
 
+from mechdistill.config._definitions import definition_digest, definitions
+from mechdistill.config._divergences import (
+    DIVERGENCES,
+    JSD,
+    Divergence,
+    DivergenceConfig,
+    FlooredDivergence,
+    ForwardKL,
+    NormalisedJSD,
+    ReverseKL,
+    TotalVariation,
+)
 from mechdistill.config._experiment import ExperimentConfig, experiment
 from mechdistill.config._files import (
     load_experiment,
@@ -9,25 +21,20 @@ from mechdistill.config._files import (
     read_experiment,
     to_yaml,
 )
+from mechdistill.config._kinds import Kind, KindConfig
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import (
-    JSD,
     Alpha,
     AlphaByOccurrence,
     ArmConfig,
-    Divergence,
-    ForwardKL,
     MatchedSmoothing,
-    NormalisedJSD,
     OccurrenceWeights,
     OptimalAlpha,
     RampAlpha,
-    ReverseKL,
-    RoutingConfig,
     StagedAlpha,
-    TotalVariation,
 )
 from mechdistill.config._problem import problem
+from mechdistill.config._routing import SIGNALS, RoutingConfig, Signal
 from mechdistill.config._run import TEACHER_ARM, RunConfig, expand, hashed_seed
 from mechdistill.config._sandbox import (
     BernoulliTriggers,
@@ -38,28 +45,33 @@ from mechdistill.config._sandbox import (
     SandboxConfig,
     TwoLevelRows,
 )
+from mechdistill.config._signature import kind_class, kind_of_function
+from mechdistill.config._teacher import Student, TeacherConfig, Traits
 from mechdistill.config._teachers import (
+    TEACHERS,
     BigramTeacher,
-    CheckpointTeacher,
     CountTeacher,
     EmaTeacher,
     EnsembleTeacher,
     NoisyTeacher,
     OracleTeacher,
     PermutedTeacher,
-    ProgressiveTeacher,
     SampledTeacher,
     SpliceTeacher,
-    Teacher,
+    TeacherEntry,
     TemperatureTeacher,
     TiltedTeacher,
     TopKTeacher,
     UniformTeacher,
 )
+from mechdistill.config._trained import CheckpointTeacher, ProgressiveTeacher
 from mechdistill.config._training import TrainingConfig
 
 __all__ = [
+    "DIVERGENCES",
     "JSD",
+    "SIGNALS",
+    "TEACHERS",
     "TEACHER_ARM",
     "Alpha",
     "AlphaByOccurrence",
@@ -71,12 +83,16 @@ __all__ = [
     "CountTeacher",
     "DirichletRows",
     "Divergence",
+    "DivergenceConfig",
     "EmaTeacher",
     "EnsembleTeacher",
     "ExperimentConfig",
     "FixedTriggers",
+    "FlooredDivergence",
     "ForwardKL",
     "GradedRows",
+    "Kind",
+    "KindConfig",
     "MatchedSmoothing",
     "ModelConfig",
     "NoisyTeacher",
@@ -92,19 +108,27 @@ __all__ = [
     "RunConfig",
     "SampledTeacher",
     "SandboxConfig",
+    "Signal",
     "SpliceTeacher",
     "StagedAlpha",
-    "Teacher",
+    "Student",
+    "TeacherConfig",
+    "TeacherEntry",
     "TemperatureTeacher",
     "TiltedTeacher",
     "TopKTeacher",
     "TotalVariation",
     "TrainingConfig",
+    "Traits",
     "TwoLevelRows",
     "UniformTeacher",
+    "definition_digest",
+    "definitions",
     "expand",
     "experiment",
     "hashed_seed",
+    "kind_class",
+    "kind_of_function",
     "load_experiment",
     "parse_yaml",
     "preset_names",

@@ -33,7 +33,7 @@ def ascending(stages: tuple[tuple[float, float], ...]) -> None:
         raise ValueError(f"stages: must start at 0 and ascend, not {starts}")
 
 
-class Model(BaseModel):
+class Config(BaseModel):
     """A ValueError raised by a validator here starts with the key it is about, relative to the model."""
 
     model_config = ConfigDict(

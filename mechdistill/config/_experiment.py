@@ -8,23 +8,19 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from mechdistill.config._base import Model, Name, Seed, exactly_whole
+from mechdistill.config._base import Config, Name, Seed, exactly_whole
+from mechdistill.config._divergences import ForwardKL
 from mechdistill.config._model import ModelConfig
-from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, ForwardKL, MatchedSmoothing, OccurrenceWeights
+from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, MatchedSmoothing, OccurrenceWeights
 from mechdistill.config._problem import problem
 from mechdistill.config._sandbox import SandboxConfig
-from mechdistill.config._teachers import (
-    CheckpointTeacher,
-    CountTeacher,
-    ProgressiveTeacher,
-    Teacher,
-    TiltedTeacher,
-    closure,
-)
+from mechdistill.config._teacher import Student, TeacherConfig, closure
+from mechdistill.config._teachers import TeacherEntry
+from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
 from mechdistill.errors import MechdistillError
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=Config)
 
 
 class Treatment(NamedTuple):
@@ -36,7 +32,7 @@ class Treatment(NamedTuple):
     trunk: "Treatment | None" = None  # what it branches off
 
 
-class ExperimentConfig(Model):
+class ExperimentConfig(Config):
     """Arms × seeds in one sandbox."""
 
     version: Annotated[Literal[1], BeforeValidator(exactly_whole)] = 1
@@ -44,7 +40,7 @@ class ExperimentConfig(Model):
     sandbox: SandboxConfig = SandboxConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    teachers: dict[Name, Teacher] = Field(default={})
+    teachers: dict[Name, TeacherEntry] = Field(default={})
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, strict=False)
     lr_scales: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(default=(1.0,), min_length=1, strict=False)
@@ -81,7 +77,7 @@ class ExperimentConfig(Model):
                     ending = training.model_copy(update={"tokens": tokens, "branches": (tokens,)})
                     yield Treatment(f"{trunk.name}-at-{tokens}", name, ending, trunk)
 
-    def _check_teacher(self, name: str, teacher: Teacher) -> None:
+    def _check_teacher(self, name: str, teacher: TeacherConfig) -> None:
         where = f"teachers.{name}"
         if isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here:
             if self.teacher_training(name).schedule == "trunk":
@@ -89,17 +85,12 @@ class ExperimentConfig(Model):
             self.teacher_model(name)
             sandbox = self.teacher_sandbox(name)
             if teacher.until and sandbox.is_plain:
-                raise ValueError(f"{where}.until: copy-accuracy needs triggers, and its world has none (count 0)")
-        if isinstance(teacher, ProgressiveTeacher):
-            of = self.teachers[teacher.of]
-            if not (isinstance(of, CheckpointTeacher) and of.is_trained_here):
-                raise ValueError(f"{where}.of={teacher.of}: must be a checkpoint teacher that this experiment trains")
-        if (
-            isinstance(teacher, TiltedTeacher)
-            and teacher.horizon > 1
-            and self._tilted_kind(teacher) not in ("oracle", "bigram")
-        ):
-            raise ValueError(f"{where}.horizon={teacher.horizon}: is exact for an oracle or a bigram only; use 1")
+                what = ", ".join(teacher.until)
+                raise ValueError(f"{where}.until: {what} needs triggers, and its world has none (count 0)")
+        try:
+            teacher.check(self.teachers)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from None
 
     def _check_arm(self, name: str, arm: ArmConfig) -> None:
         where = f"arms.{name}"
@@ -115,56 +106,51 @@ class ExperimentConfig(Model):
             raise ValueError(f"{where}.training.branches={list(training.branches)}: must be two steps or longer")
         parts = self.arm_teachers(name)
         self._check_triggers(where, arm, sandbox, parts)
-        if arm.temperature != 1 and arm.teacher and self.teachers[arm.teacher].kind == "sampled":
+        if arm.temperature != 1 and arm.teacher and self.teachers[arm.teacher].traits.gives_labels:
             raise ValueError(
                 f"{where}.temperature={arm.temperature}: would soften the draws, not the law that they come from; "
                 "drop it and draw from a temperature teacher"
             )
         for part, teacher in parts.items():
-            if isinstance(teacher, CountTeacher) and teacher.data == "same" and training.unique_sequences:
-                unique = training.unique_sequences * sandbox.seq_len
-                if teacher.tokens > unique:
-                    raise ValueError(
-                        f"{where}.teacher={arm.teacher}: teachers.{part}.tokens={teacher.tokens} are more than the "
-                        f"student's own {unique} (unique_sequences x seq_len); lower them"
-                    )
-            self._check_fit(f"{where}.teacher={arm.teacher}", sandbox, part, teacher)
+            self._check_fit(f"{where}.teacher={arm.teacher}", Student(sandbox, training), part, teacher)
 
     def _check_match(self, where: str, name: str, smoothing: MatchedSmoothing) -> None:
         """Raise ValueError unless the other arm's targets are the same throughout training."""
         other = self.arms.get(smoothing.match)
         if other is None or not other.distils or other.label_smoothing != 0:
             raise ValueError(f"{where}: must name an arm of this experiment that distils and smooths no labels")
-        if not (other.has_one_target and isinstance(other.divergence, ForwardKL) and other.soften == "teacher"):
+        if not (other.has_one_target and other.divergence.is_forward_kl and other.soften == "teacher"):
             raise ValueError(
-                f"{where}: must name an arm whose targets are known beforehand (a number for alpha, forward-kl, "
-                "no routing by the student)"
+                f"{where}: must name an arm whose targets are known beforehand (a number for alpha, "
+                f"{ForwardKL.kind_name}, no routing by the student)"
             )
         assert other.teacher is not None
-        moving = [
-            part for part, t in closure([other.teacher], self.teachers).items() if t.kind in ("ema", "progressive")
-        ]
+        moving = [part for part, t in closure([other.teacher], self.teachers).items() if t.traits.moves]
         if moving:
             raise ValueError(f"{where}: must name an arm whose teacher stays the same, and {moving[0]} does not")
         if self.arm_sandbox(smoothing.match) != self.arm_sandbox(name):
             raise ValueError(f"{where}: must name an arm in the same sandbox")
 
-    def _check_triggers(self, where: str, arm: ArmConfig, sandbox: SandboxConfig, parts: dict[str, Teacher]) -> None:
+    def _check_triggers(
+        self, where: str, arm: ArmConfig, sandbox: SandboxConfig, parts: dict[str, TeacherConfig]
+    ) -> None:
         """Raise ValueError for what depends on triggers in a world that has none: it would be another arm's twin."""
         if not sandbox.is_plain:
             return
+        signal = arm.routing.signal if arm.routing else None
         dead = {
             "ce_weights": arm.ce_weights != OccurrenceWeights(),
             "alpha.kind=by-occurrence": isinstance(arm.alpha, AlphaByOccurrence),
-            "routing.signal=oracle-class": arm.routing is not None and arm.routing.signal == "oracle-class",
-            f"teacher={arm.teacher}": any(part.kind == "splice" for part in parts.values()),
+            f"routing.signal={signal}": arm.routing is not None and arm.routing.by.reads_occurrence,
+            f"teacher={arm.teacher}": any(part.traits.reads_occurrence for part in parts.values()),
         }
         for key, given in dead.items():
             if given:
                 raise ValueError(f"{where}.{key}: has no effect in a world without triggers (count 0); drop it")
 
-    def _check_fit(self, where: str, sandbox: SandboxConfig, part: str, teacher: Teacher) -> None:
-        """Raise ValueError if a teacher cannot serve a student in this sandbox."""
+    def _check_fit(self, where: str, student: Student, part: str, teacher: TeacherConfig) -> None:
+        """Raise ValueError if a teacher cannot serve a student."""
+        sandbox = student.sandbox
         if isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here:
             theirs = self.teacher_sandbox(part)
             if theirs.vocab != sandbox.vocab or theirs.seq_len < sandbox.seq_len:
@@ -177,17 +163,10 @@ class ExperimentConfig(Model):
                     f"{where}: {part} is trained in another world than the arm's; set teachers.{part}.sandbox to the "
                     "arm's, or to {} if that is meant"
                 )
-        if isinstance(teacher, TiltedTeacher) and teacher.horizon > 1:
-            exact = sandbox.is_plain or (sandbox.shows_triggers and teacher.horizon == 2)
-            if self._tilted_kind(teacher) == "oracle" and not exact:
-                raise ValueError(
-                    f"{where}: teachers.{part}.horizon={teacher.horizon} is exact only where the chain is plain "
-                    "(triggers.count 0), or at 2 with fixed triggers; lower it"
-                )
-
-    def _tilted_kind(self, teacher: TiltedTeacher) -> str:
-        """Kind of the teacher before tuning."""
-        return self.teachers[teacher.of].kind if teacher.of else "oracle"
+        try:
+            teacher.check_fit(student, self.teachers)
+        except ValueError as error:
+            raise ValueError(f"{where}: teachers.{part}.{error}") from None
 
     def arm_training(self, arm: str) -> TrainingConfig:
         """`training` as this arm sees it, its overrides applied."""
@@ -201,7 +180,7 @@ class ExperimentConfig(Model):
         """`sandbox` as this arm sees it."""
         return _override(self.sandbox, self.arms[arm].sandbox, f"arms.{arm}.sandbox")
 
-    def arm_teachers(self, arm: str) -> dict[str, Teacher]:
+    def arm_teachers(self, arm: str) -> dict[str, TeacherConfig]:
         """The teachers that an arm's runs need, parts before what is made of them."""
         names = [name] if (name := self.arms[arm].teacher) else []
         if (matched := self.matched(arm)) is not None and matched.teacher:

@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mechdistill.config._base import Model, Whole
+from mechdistill.config._base import Config, Whole
 
 
-class ModelConfig(Model):
+class ModelConfig(Config):
     """The student. `bigram` is the null model: an embedding-only table of logits, one row a token."""
 
     kind: Literal["transformer", "bigram"] = "transformer"
@@ -47,6 +47,11 @@ class ModelConfig(Model):
         if self.attn_only and self.d_mlp is not None:
             raise ValueError(f"d_mlp={self.d_mlp}: has no effect with attn_only: true; set attn_only: false")
         return self
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether it is a transformer: the null model has none."""
+        return self.kind == "transformer"
 
     @property
     def head_width(self) -> int:

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from mechdistill.config._base import Model, Name, Probability, Stage, ascending, exactly_whole
+from mechdistill.config._base import Config, Name, Probability, Stage, ascending
+from mechdistill.config._divergences import Divergence, ForwardKL
+from mechdistill.config._routing import RoutingConfig
 
 
-class RampAlpha(Model):
+class RampAlpha(Config):
     """alpha goes from `start` to `end` over the run, in a line or along half a cosine."""
 
     kind: Literal["linear", "cosine"]
@@ -15,7 +17,7 @@ class RampAlpha(Model):
     end: Probability
 
 
-class StagedAlpha(Model):
+class StagedAlpha(Config):
     """alpha is constant within stages of the run."""
 
     kind: Literal["stages"]
@@ -28,7 +30,7 @@ class StagedAlpha(Model):
         return self
 
 
-class AlphaByOccurrence(Model):
+class AlphaByOccurrence(Config):
     """alpha by what a position is: no trigger, a trigger's first occurrence, or copyable (occurrence >= 2)."""
 
     kind: Literal["by-occurrence"]
@@ -37,7 +39,7 @@ class AlphaByOccurrence(Model):
     copyable: Probability
 
 
-class OptimalAlpha(Model):
+class OptimalAlpha(Config):
     """The best mix for a table that has seen a context n times: alpha* = v / (v + n·b), from the oracle.
 
     v = 1 - Σp² is the variance of a label under the oracle's law p, b = ‖t - p‖² the teacher's squared error, n the
@@ -65,60 +67,7 @@ Alpha = Annotated[
 ]
 
 
-class ForwardKL(Model):
-    """KL(teacher ‖ student)."""
-
-    kind: Literal["forward-kl"] = "forward-kl"
-
-
-class ReverseKL(Model):
-    """KL(student ‖ teacher): infinite against a teacher that excludes tokens."""
-
-    kind: Literal["reverse-kl"]
-    floor: float | None = Field(default=None, ge=1e-8, lt=1)
-    """Mix the teacher with this much of the uniform law; without it such a teacher is refused."""
-
-
-class JSD(Model):
-    """beta·KL(p ‖ m) + (1 - beta)·KL(q ‖ m), m = beta·p + (1 - beta)·q, p the teacher and q the student."""
-
-    kind: Literal["jsd"]
-    beta: float = Field(default=0.5, gt=0, lt=1)
-
-
-class NormalisedJSD(Model):
-    """JSD / (beta·(1 - beta)): forward KL at beta = 0, reverse KL at beta = 1."""
-
-    kind: Literal["normalised-jsd"]
-    beta: Probability = 0.5
-    floor: float | None = Field(default=None, ge=1e-8, lt=1)
-    """As for reverse-kl; at beta = 1 only."""
-
-    @model_validator(mode="after")
-    def _floor_at_the_end_only(self) -> Self:
-        if self.floor is not None and self.beta != 1:
-            raise ValueError(f"floor={self.floor}: has no effect at beta={self.beta}, only at 1; drop it")
-        return self
-
-
-class TotalVariation(Model):
-    """½ Σ |p - q|."""
-
-    kind: Literal["total-variation"]
-
-
-Divergence = Annotated[
-    ForwardKL | ReverseKL | JSD | NormalisedJSD | TotalVariation,
-    Field(discriminator="kind"),
-]
-
-
-def _named(value: Any) -> Any:
-    """Let a kind without settings be given by its name."""
-    return {"kind": value} if isinstance(value, str) else value
-
-
-class OccurrenceWeights(Model):
+class OccurrenceWeights(Config):
     """Weights by what a position is; the mean is always over all positions, so they do not cancel."""
 
     ordinary: float = Field(default=1.0, ge=0, le=1000)
@@ -126,7 +75,7 @@ class OccurrenceWeights(Model):
     copyable: float = Field(default=1.0, ge=0, le=1000)
 
 
-class MatchedSmoothing(Model):
+class MatchedSmoothing(Config):
     """As much label smoothing as puts its targets as far from the truth as those of another arm, in mean KL."""
 
     match: Name
@@ -137,44 +86,7 @@ def _smoothing_tag(value: Any) -> str:
     return "match" if isinstance(value, dict | MatchedSmoothing) else "number"
 
 
-class RoutingConfig(Model):
-    """Positions that lose the distillation term, chosen by a signal; ties are broken at random."""
-
-    signal: Literal["teacher-entropy", "oracle-class", "student-entropy", "student-teacher-kl", "random"]
-    """oracle-class knows which positions are copyable: they are its low tail."""
-    tail: Literal["low", "high"] = "low"
-    """Route where the signal is lowest, or highest."""
-    quantile: float | None = Field(default=None, ge=0, le=1)
-    """Fraction of positions to route."""
-    nats: float | None = Field(default=None, ge=0)
-    """Route where the signal is at most (tail: low) or at least (high) this."""
-    scope: Literal["sequence", "batch"] = "sequence"
-    """Within which the fraction holds."""
-    keep: Annotated[Literal["1-alpha", 1], BeforeValidator(lambda v: v if isinstance(v, str) else exactly_whole(v))] = (
-        "1-alpha"
-    )
-    """Weight of the cross-entropy at routed positions."""
-
-    @property
-    def asks_the_student(self) -> bool:
-        """Whether what is routed depends on what the student knows."""
-        return self.signal in ("student-entropy", "student-teacher-kl")
-
-    @model_validator(mode="after")
-    def _one_cut(self) -> Self:
-        if self.signal == "oracle-class" and self.nats is not None:
-            raise ValueError("nats: oracle-class is no entropy; give quantile, or neither for exactly its class")
-        if self.signal == "random" and (self.nats is not None or self.tail != "low"):
-            raise ValueError("signal=random: has neither nats nor tails; give quantile only")
-        given = (self.quantile is not None) + (self.nats is not None)
-        if given != 1 and not (given == 0 and self.signal == "oracle-class"):
-            raise ValueError("quantile: give exactly one of quantile (a fraction) and nats (a threshold)")
-        if self.scope != "sequence" and self.quantile is None:
-            raise ValueError("scope=batch: has no effect without quantile; drop it")
-        return self
-
-
-class ArmConfig(Model):
+class ArmConfig(Config):
     """A treatment: L = mean over positions of (1 - alpha)·CE(labels) + alpha·D(teacher, student)."""
 
     alpha: Alpha = 0.0
@@ -186,7 +98,7 @@ class ArmConfig(Model):
     soften: Literal["teacher", "both"] = "teacher"
     """teacher: only it, and the term is not scaled (Goyal et al. 2025); both: the student too, and the term times T²
     (Hinton et al. 2015)."""
-    divergence: Annotated[Divergence, BeforeValidator(_named)] = ForwardKL()
+    divergence: Divergence = ForwardKL()
     """D: a name, or a mapping with `kind` and its settings."""
     label_smoothing: Annotated[
         Annotated[float, Field(ge=0, lt=1), Tag("number")] | Annotated[MatchedSmoothing, Tag("match")],
@@ -213,7 +125,7 @@ class ArmConfig(Model):
     @property
     def has_one_target(self) -> bool:
         """Whether it asks for the same law at every step, as far as its teacher does."""
-        by_student = self.routing is not None and self.routing.asks_the_student
+        by_student = self.routing is not None and self.routing.by.asks_the_student
         return not by_student and not isinstance(self.alpha, RampAlpha | StagedAlpha | OptimalAlpha)
 
     @model_validator(mode="after")

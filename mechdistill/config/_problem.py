@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 # pydantic puts the discriminator into the path, where the user never wrote it
-_UNIONS = {"rows", "triggers", "alpha", "divergence", "label_smoothing", "seed", "step"}
+_UNIONS = {"rows", "triggers", "alpha", "label_smoothing", "seed", "step"}
 
 
 def problem(error: ValidationError) -> str:
@@ -12,7 +12,7 @@ def problem(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"] if part != "[key]"]
     for i in range(len(path) - 1, 0, -1):
         named = i == 2 and path[0] in ("arms", "teachers")  # path[1] is a name that the user chose
-        if path[0] == "teachers" if named else path[i - 1] in _UNIONS:
+        if path[i - 1] in _UNIONS and not named:
             del path[i]
     where = ".".join(path)
     if first["type"] == "value_error":

@@ -6,19 +6,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mechdistill.config._base import Model, Name
+from mechdistill.config._base import Config, Name
 from mechdistill.config._experiment import ExperimentConfig
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import ArmConfig
 from mechdistill.config._sandbox import SandboxConfig
-from mechdistill.config._teachers import CheckpointTeacher, Teacher
+from mechdistill.config._teachers import TeacherEntry
+from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
 
 TEACHER_ARM = "teacher:"
 ANNEAL = 0.2  # of a branch, unless its trunk says otherwise
 
 
-class Branch(Model):
+class Branch(Config):
     """Where a run leaves another one to anneal."""
 
     trunk: str
@@ -29,7 +30,7 @@ class Branch(Model):
     """Steps of the whole trunk, along which schedules of alpha and teachers go on."""
 
 
-class RunConfig(Model):
+class RunConfig(Config):
     """A student of one arm and one seed, or one teacher's own training."""
 
     version: int = 1
@@ -47,7 +48,7 @@ class RunConfig(Model):
     training: TrainingConfig
     objective: ArmConfig
     """What it minimises."""
-    teachers: dict[Name, Teacher] = Field(default={})
+    teachers: dict[Name, TeacherEntry] = Field(default={})
     """Definitions of its teacher and of all that it is made of, parts first."""
     matched: ArmConfig | None = None
     """The arm whose targets its label smoothing has to be as far from the truth as."""

@@ -1,16 +1,14 @@
 """The world's part of the experiment file: rows, triggers, size."""
 
-import hashlib
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mechdistill.config._base import Model, Seed, Whole
+from mechdistill.config._base import Config, Seed, Whole
 
 
-class GradedRows(Model):
+class GradedRows(Config):
     """Row entropies evenly spaced between two values."""
 
     kind: Literal["graded"] = "graded"
@@ -20,7 +18,7 @@ class GradedRows(Model):
     """Entropy of the least predictable row, nats; at most ln(vocab)."""
 
 
-class TwoLevelRows(Model):
+class TwoLevelRows(Config):
     """Uniform rows on random supports: some small, some large."""
 
     kind: Literal["two-level"]
@@ -32,7 +30,7 @@ class TwoLevelRows(Model):
     """Successors of a high-entropy row: its entropy is ln(high)."""
 
 
-class DirichletRows(Model):
+class DirichletRows(Config):
     """Rows drawn from a symmetric Dirichlet law."""
 
     kind: Literal["dirichlet"]
@@ -40,20 +38,20 @@ class DirichletRows(Model):
     """Small: peaked rows; 1: uniform on the simplex; large: flat rows."""
 
 
-class CorpusRows(Model):
+class CorpusRows(Config):
     """Character bigrams of a text file; tokens are its most frequent characters, in order."""
 
     kind: Literal["corpus"]
     path: str
     """A UTF-8 text file."""
     sha256: str | None = None
-    """Of the file; filled in when it is first read, and then it must not change."""
+    """Of the file; filled in when a world is first made of it, and then it must not change."""
 
 
 Rows = Annotated[GradedRows | TwoLevelRows | DirichletRows | CorpusRows, Field(discriminator="kind")]
 
 
-class _Triggers(Model):
+class _Triggers(Config):
     targets: Literal["uniform", "row"] = "uniform"
     """Law of a trigger's target: uniform, or its ordinary row; never the trigger itself, never a fixed trigger."""
     noise: float = Field(default=0.0, ge=0, lt=1)
@@ -96,7 +94,7 @@ def _with_kind(default: str) -> BeforeValidator:
     return BeforeValidator(lambda data: {"kind": default, **data} if isinstance(data, dict) else data)
 
 
-class SandboxConfig(Model):
+class SandboxConfig(Config):
     """The world: a Markov chain over `vocab` tokens with some trigger rows."""
 
     vocab: Whole = Field(default=64, ge=4, le=4096)
@@ -138,10 +136,6 @@ class SandboxConfig(Model):
                 raise ValueError(f"rows.high={rows.high}: must be at most vocab={self.vocab} successors")
             if rows.low > rows.high:
                 raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
-        if isinstance(rows, CorpusRows):
-            sha256 = _check_corpus(rows, self.vocab)
-            if rows.sha256 is None:
-                return self.model_copy(update={"rows": rows.model_copy(update={"sha256": sha256})})
         return self
 
     @model_validator(mode="after")
@@ -167,19 +161,3 @@ class SandboxConfig(Model):
             if triggers.count != len(triggers.tokens):
                 raise ValueError(f"triggers.count={triggers.count}: must equal the number of triggers.tokens")
         return self
-
-
-def _check_corpus(rows: CorpusRows, vocab: int) -> str:
-    """The file's SHA-256, once it is known to have enough characters and to be the one it was."""
-    try:
-        data = Path(rows.path).read_bytes()
-        symbols = len(set(data.decode("utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ValueError(f"rows.path={rows.path}: must be a readable UTF-8 text file ({reason})") from None
-    if symbols < vocab:
-        raise ValueError(f"vocab={vocab}: must be at most {symbols}, the distinct characters of {rows.path}")
-    sha256 = hashlib.sha256(data).hexdigest()
-    if rows.sha256 not in (None, sha256):
-        raise ValueError(f"rows.path={rows.path}: has changed since sha256 was recorded; restore the file")
-    return sha256

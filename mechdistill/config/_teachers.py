@@ -1,44 +1,40 @@
-"""The teachers of the experiment file: what gives soft targets. Some are made of others, named by `of`."""
+"""The teachers of the experiment file: what gives soft targets. Some are made of others, named by `of`.
 
-from typing import Annotated, Any, Literal, Self
+To add one: its settings and traits as a class here and its line in `TEACHERS`; what it does as a class with
+`log_probs` and `from_config` in `mechdistill.teachers`. A user's own comes by `@md.teacher`.
+"""
 
-from pydantic import Field, model_validator
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from mechdistill.config._base import Model, Name, Probability, Seed, Stage, Whole, ascending
+from pydantic import Field, SerializeAsAny
 
-
-class TeacherModel(Model):
-    """What all teachers share."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of the teachers that this one is made of."""
-        of = getattr(self, "of", None)
-        return () if of is None else (of,) if isinstance(of, str) else tuple(of)
+from mechdistill.config._base import Name, Probability, Seed, Whole
+from mechdistill.config._kinds import Kind, of_kind
+from mechdistill.config._teacher import Student, TeacherConfig, Traits
+from mechdistill.config._trained import CheckpointTeacher, ProgressiveTeacher
+from mechdistill.registry import Registry
 
 
-class OracleTeacher(TeacherModel):
+class OracleTeacher(TeacherConfig, kind="oracle"):
     """The exact Bayes-optimal law of the next token given the whole prefix."""
 
-    kind: Literal["oracle"]
+    traits: ClassVar = Traits(knows_rows=True, knows_targets=True)
 
 
-class BigramTeacher(TeacherModel):
+class BigramTeacher(TeacherConfig, kind="bigram"):
     """Knows the transition matrix; at triggers it gives the ordinary row and never copies."""
 
-    kind: Literal["bigram"]
+    traits: ClassVar = Traits(knows_rows=True)
 
 
-class UniformTeacher(TeacherModel):
+class UniformTeacher(TeacherConfig, kind="uniform"):
     """1/vocab everywhere: alpha·KL to it is label smoothing."""
 
-    kind: Literal["uniform"]
 
-
-class NoisyTeacher(TeacherModel):
+class NoisyTeacher(TeacherConfig, kind="noisy"):
     """(1 - epsilon)·p + epsilon/vocab."""
 
-    kind: Literal["noisy"]
     of: Name | None = None
     """The teacher made noisy; the oracle unless named."""
     epsilon: Probability = 0.1
@@ -47,93 +43,37 @@ class NoisyTeacher(TeacherModel):
     """Only at positions where the oracle's entropy is at most this, nats; null: everywhere."""
 
 
-class CountTeacher(TeacherModel):
+class CountTeacher(TeacherConfig, kind="count"):
     """A bigram table counted (maximum likelihood) from so many tokens; rows never seen are uniform."""
 
-    kind: Literal["count"]
     tokens: Whole = Field(default=1_000_000, ge=1, le=1_000_000_000)
     """Predictions counted."""
     data: Literal["same", "fresh"] = "same"
     """same: the student's own stream from its start; fresh: a stream of its own."""
 
-
-class CheckpointTeacher(TeacherModel):
-    """A model trained with plain cross-entropy: by this experiment for each student seed, or an earlier run's."""
-
-    kind: Literal["checkpoint"]
-    until: dict[Literal["copy-accuracy"], Annotated[float, Field(gt=0, le=1)]] | None = Field(
-        default=None, min_length=1
-    )
-    """Stop at the first inline evaluation that reaches this value (copy-accuracy is at occurrence >= 2)."""
-    seed: Literal["per-student"] | Seed = "per-student"
-    """Every student seed has its own teacher, so that teacher luck is inside the interval; a number: all share it."""
-    data: Literal["fresh", "same"] = "fresh"
-    """fresh: a stream of its own; same: its student's own sequences from their start (seed: per-student only)."""
-    training: dict[str, Any] | None = None
-    """Overrides of `training` for this teacher."""
-    model: dict[str, Any] | None = None
-    """Overrides of `model` for this teacher."""
-    sandbox: dict[str, Any] | None = None
-    """Overrides of `sandbox` for this teacher."""
-    run: str | None = None
-    """Directory of an earlier run, instead of training one."""
-    step: Whole | Literal["last"] | None = None
-    """Checkpoint of that run."""
-
-    @model_validator(mode="after")
-    def _trained_or_given(self) -> Self:
-        if self.run is None and self.step is not None:
-            raise ValueError(f"step={self.step}: needs `run`, the directory of an earlier run; name it or drop step")
-        if self.data == "same" and self.seed != "per-student":
-            raise ValueError("data=same: needs seed=per-student, since every student has its own sequences")
-        if self.run is not None:
-            for key in ("until", "training", "model", "sandbox"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key}: has no effect on an earlier run's checkpoint; drop it or drop run")
-            if self.seed != "per-student" or self.data != "fresh":
-                key = "seed" if self.data == "fresh" else "data"
-                raise ValueError(f"{key}: has no effect on an earlier run's checkpoint; drop it or drop run")
-        return self
-
-    @property
-    def is_trained_here(self) -> bool:
-        """Whether this experiment trains it."""
-        return self.run is None
+    def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:  # noqa: ARG002
+        """Raise ValueError if it counts more of the student's data than there are."""
+        unique = (student.training.unique_sequences or 0) * student.sandbox.seq_len
+        if self.data == "same" and unique and self.tokens > unique:
+            raise ValueError(
+                f"tokens={self.tokens} are more than the student's own {unique} (unique_sequences x seq_len); lower "
+                "them"
+            )
 
 
-class ProgressiveTeacher(TeacherModel):
-    """The checkpoints of one teacher's own training, one after another (Panigrahi et al. 2025)."""
-
-    kind: Literal["progressive"]
-    of: Name
-    """A checkpoint teacher that this experiment trains."""
-    stages: tuple[Stage, ...] = Field(
-        default=((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)), min_length=1, strict=False
-    )
-    """Pairs (from, checkpoint): from this fraction of the student's training on, the teacher's checkpoint nearest to
-    that fraction of its own."""
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        ascending(self.stages)
-        return self
-
-
-class EnsembleTeacher(TeacherModel):
+class EnsembleTeacher(TeacherConfig, kind="ensemble"):
     """The mean of the probabilities of several teachers."""
 
-    kind: Literal["ensemble"]
     of: tuple[Name, ...] = Field(min_length=2, strict=False)
 
 
-class TiltedTeacher(TeacherModel):
+class TiltedTeacher(TeacherConfig, kind="tilted"):
     """The exact law of a teacher tuned by KL-regularised RL: p*(y) ∝ p(y)·E[exp(R/beta) | y].
 
     R counts the rewarded transitions among the next `horizon` ones. A random `share` of the rows is rewarded, the
     same in every run, and in each of them a random fraction `good` of the successors that it has.
     """
 
-    kind: Literal["tilted"]
     of: Name | None = None
     """The teacher before tuning; the oracle unless named."""
     beta: float = Field(default=1.0, ge=1e-3, le=1000)
@@ -147,19 +87,39 @@ class TiltedTeacher(TeacherModel):
     seed: Seed = 0
     """Of the rewarded rows and successors."""
 
+    def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
+        """Raise ValueError for a horizon beyond which the teacher's future is not known."""
+        if self.horizon > 1 and not self._before(teachers).knows_rows:
+            raise ValueError(f"horizon={self.horizon}: is exact for an oracle or a bigram only; use 1")
 
-class EmaTeacher(TeacherModel):
+    def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:
+        """Raise ValueError for a horizon beyond which the oracle's future depends on more than the current token."""
+        sandbox = student.sandbox
+        exact = sandbox.is_plain or (sandbox.shows_triggers and self.horizon == 2)
+        if self.horizon > 1 and self._before(teachers).knows_targets and not exact:
+            raise ValueError(
+                f"horizon={self.horizon} is exact only where the chain is plain (triggers.count 0), or at 2 with fixed "
+                "triggers; lower it"
+            )
+
+    def _before(self, teachers: Mapping[str, TeacherConfig]) -> Traits:
+        return (teachers[self.of] if self.of else OracleTeacher).traits
+
+
+class EmaTeacher(TeacherConfig, kind="ema"):
     """The exponential moving average of the student's own weights."""
 
-    kind: Literal["ema"]
+    traits: ClassVar = Traits(moves=True, follows_student=True)
+
     decay: float = Field(default=0.99, ge=0, lt=1)
     """teacher <- decay·teacher + (1 - decay)·student after every step."""
 
 
-class SpliceTeacher(TeacherModel):
+class SpliceTeacher(TeacherConfig, kind="splice"):
     """One teacher at copyable positions (occurrence >= 2 of a trigger) and another elsewhere."""
 
-    kind: Literal["splice"]
+    traits: ClassVar = Traits(reads_occurrence=True)
+
     copyable: Name
     elsewhere: Name
 
@@ -169,77 +129,61 @@ class SpliceTeacher(TeacherModel):
         return (self.copyable, self.elsewhere)
 
 
-class PermutedTeacher(TeacherModel):
+class PermutedTeacher(TeacherConfig, kind="permuted"):
     """A teacher whose probabilities are permuted within rows: softness without information."""
 
-    kind: Literal["permuted"]
     of: Name | None = None
     """The teacher permuted; the oracle unless named."""
 
 
-class TemperatureTeacher(TeacherModel):
+class TemperatureTeacher(TeacherConfig, kind="temperature"):
     """softmax(log p / temperature)."""
 
-    kind: Literal["temperature"]
     of: Name
     temperature: float = Field(ge=0.01, le=100)
 
 
-class TopKTeacher(TeacherModel):
+class TopKTeacher(TeacherConfig, kind="top-k"):
     """The k likeliest tokens of a teacher; ties are broken at random."""
 
-    kind: Literal["top-k"]
+    traits: ClassVar = Traits(draws=True)
+
     of: Name
     k: Whole = Field(ge=1)
     tail: Literal["renormalise", "bucket"] = "renormalise"
     """renormalise: the others get nothing; bucket: they share what they had, evenly."""
 
 
-class SampledTeacher(TeacherModel):
+class SampledTeacher(TeacherConfig, kind="sampled"):
     """n labels drawn from a teacher at every position, instead of its law."""
 
-    kind: Literal["sampled"]
+    traits: ClassVar = Traits(draws=True, gives_labels=True)
+
     of: Name
     n: Whole = Field(ge=1, le=4096)
 
 
-Teacher = Annotated[
-    OracleTeacher
-    | BigramTeacher
-    | UniformTeacher
-    | NoisyTeacher
-    | CountTeacher
-    | CheckpointTeacher
-    | ProgressiveTeacher
-    | EnsembleTeacher
-    | TiltedTeacher
-    | EmaTeacher
-    | SpliceTeacher
-    | PermutedTeacher
-    | TemperatureTeacher
-    | TopKTeacher
-    | SampledTeacher,
-    Field(discriminator="kind"),
-]
+TEACHERS: Registry[Kind[TeacherConfig]] = Registry(
+    "teacher",
+    (
+        Kind(OracleTeacher, "mechdistill.teachers._exact:Oracle"),
+        Kind(BigramTeacher, "mechdistill.teachers._exact:Bigram"),
+        Kind(UniformTeacher, "mechdistill.teachers._exact:Uniform"),
+        Kind(NoisyTeacher, "mechdistill.teachers._corrupted:Noisy"),
+        Kind(CountTeacher, "mechdistill.teachers._count:Count"),
+        Kind(CheckpointTeacher, "mechdistill.teachers._checkpoint:Checkpoint"),
+        Kind(ProgressiveTeacher, "mechdistill.teachers._checkpoint:Progressive"),
+        Kind(EnsembleTeacher, "mechdistill.teachers._combined:Ensemble"),
+        Kind(TiltedTeacher, "mechdistill.teachers._tilted:Tilted"),
+        Kind(EmaTeacher, "mechdistill.teachers._student:Ema"),
+        Kind(SpliceTeacher, "mechdistill.teachers._combined:Splice"),
+        Kind(PermutedTeacher, "mechdistill.teachers._corrupted:Permuted"),
+        Kind(TemperatureTeacher, "mechdistill.teachers._combined:Temperature"),
+        Kind(TopKTeacher, "mechdistill.teachers._drawn:TopK"),
+        Kind(SampledTeacher, "mechdistill.teachers._drawn:Sampled"),
+    ),
+)
+"""By kind. A part that an entry leaves out is the oracle."""
 
-
-def closure(names: list[str], teachers: dict[str, Teacher]) -> dict[str, Teacher]:
-    """The named teachers and all that they are made of, parts first.
-
-    Raises ValueError, starting with the key, for a name that is not defined or a teacher made of itself.
-    """
-    found: dict[str, Teacher] = {}
-
-    def visit(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            raise ValueError(f"teachers.{name}: is made of itself ({' -> '.join((*above, name))}); break the circle")
-        for part in teachers[name].parts:
-            if part not in teachers:
-                known = ", ".join(sorted(teachers))
-                raise ValueError(f"teachers.{name}: is made of {part}, which is no entry of teachers (there: {known})")
-            visit(part, (*above, name))
-        found[name] = teachers[name]
-
-    for name in names:
-        visit(name, ())
-    return found
+TeacherEntry = Annotated[SerializeAsAny[TeacherConfig], of_kind(TEACHERS)]
+"""A teacher of any kind."""

@@ -4,10 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mechdistill.config._base import Model, Whole
+from mechdistill.config._base import Config, Whole
 
 
-class TrainingConfig(Model):
+class TrainingConfig(Config):
     """The optimiser, its budget, and how often to look."""
 
     tokens: Whole = Field(default=3_000_000, ge=1)

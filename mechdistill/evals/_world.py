@@ -21,7 +21,7 @@ def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
     `sequences` held-out sequences; chance accuracy is 1/vocab.
     """
     data = EvaluationSet.held_out(sandbox, sequences)
-    oracle = Positions(data, data.labels.law)
+    oracle = Positions(data, data.labels.log_probs)
     bigram = Positions(data, sandbox.log_pi[data.tokens])
     computed = copyable_share(sandbox)
     simulated = data.copyable.float().mean(dim=0)

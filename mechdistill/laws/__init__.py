@@ -1,7 +1,6 @@
 """Arithmetic of laws, as log-probabilities: mixing, softening, entropies, divergences. Knows no world and no run."""
 
 from mechdistill.laws._divergences import (
-    DIVERGENCES,
     cross_entropy,
     entropy,
     forward_kl,
@@ -14,7 +13,6 @@ from mechdistill.laws._divergences import (
 from mechdistill.laws._mixing import mixed, soften, uniform_like
 
 __all__ = [
-    "DIVERGENCES",
     "cross_entropy",
     "entropy",
     "forward_kl",

@@ -5,7 +5,6 @@ token. Values keep the dtype of the laws: upcast half-precision logits before `l
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,15 +19,15 @@ def cross_entropy(
 
 
 def soft_cross_entropy(
-    teacher: Float[Tensor, "batch pos vocab"], student: Float[Tensor, "batch pos vocab"]
+    teacher_log_probs: Float[Tensor, "batch pos vocab"], student_log_probs: Float[Tensor, "batch pos vocab"]
 ) -> Float[Tensor, "batch pos"]:
     """-Σ p log q, nats per token: forward KL plus the teacher's entropy, with the same gradient q - p in the logits.
 
     Range [H(p), inf), so it is not 0 where the laws agree; a uniform student scores ln(vocab) against any teacher.
     A token that the teacher excludes adds nothing to value or gradient. Source: Hinton et al. 2015.
     """
-    possible = teacher > -torch.inf
-    return -(teacher.exp() * torch.where(possible, student, 0.0)).sum(dim=-1)
+    possible = teacher_log_probs > -torch.inf
+    return -(teacher_log_probs.exp() * torch.where(possible, student_log_probs, 0.0)).sum(dim=-1)
 
 
 def entropy(log_probs: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos"]:
@@ -40,7 +39,7 @@ def entropy(log_probs: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch
 
 
 def forward_kl(
-    teacher: Float[Tensor, "batch pos vocab"], student: Float[Tensor, "batch pos vocab"]
+    teacher_log_probs: Float[Tensor, "batch pos vocab"], student_log_probs: Float[Tensor, "batch pos vocab"]
 ) -> Float[Tensor, "batch pos"]:
     """KL(teacher ‖ student) = Σ p (log p - log q), nats per token; arguments are normalised log-probabilities.
 
@@ -49,13 +48,13 @@ def forward_kl(
     whatever the student's logit. Its gradient in the student's logits is q - p, that of soft cross-entropy, from
     which it differs by the teacher's entropy. Source: Hinton et al. 2015.
     """
-    possible = teacher > -torch.inf
-    difference = torch.where(possible, teacher, 0.0) - torch.where(possible, student, 0.0)
-    return (teacher.exp() * difference).sum(dim=-1)
+    possible = teacher_log_probs > -torch.inf
+    difference = torch.where(possible, teacher_log_probs, 0.0) - torch.where(possible, student_log_probs, 0.0)
+    return (teacher_log_probs.exp() * difference).sum(dim=-1)
 
 
 def reverse_kl(
-    teacher: Float[Tensor, "batch pos vocab"], student: Float[Tensor, "batch pos vocab"]
+    teacher_log_probs: Float[Tensor, "batch pos vocab"], student_log_probs: Float[Tensor, "batch pos vocab"]
 ) -> Float[Tensor, "batch pos"]:
     """KL(student ‖ teacher) = Σ q (log q - log p), nats per token.
 
@@ -64,13 +63,15 @@ def reverse_kl(
     that the student excludes adds nothing to value or gradient. Its gradient in the student's logits is
     q (log q/p - KL). Source: Gu et al. 2024 (MiniLLM).
     """
-    unreachable = ((teacher == -torch.inf) & (student > -torch.inf)).any(dim=-1)
+    unreachable = ((teacher_log_probs == -torch.inf) & (student_log_probs > -torch.inf)).any(dim=-1)
     # infinite by definition, where the sum would have 0·inf for a token whose q underflows
-    return torch.where(unreachable, torch.inf, forward_kl(student, teacher))
+    return torch.where(unreachable, torch.inf, forward_kl(student_log_probs, teacher_log_probs))
 
 
 def jsd(
-    teacher: Float[Tensor, "batch pos vocab"], student: Float[Tensor, "batch pos vocab"], beta: float
+    teacher_log_probs: Float[Tensor, "batch pos vocab"],
+    student_log_probs: Float[Tensor, "batch pos vocab"],
+    beta: float,
 ) -> Float[Tensor, "batch pos"]:
     """beta·KL(p ‖ m) + (1 - beta)·KL(q ‖ m), m = beta·p + (1 - beta)·q, nats per token.
 
@@ -85,11 +86,13 @@ def jsd(
     """
     if not 0 < beta < 1:
         raise ValueError(f"beta={beta}: must be strictly between 0 and 1, where jsd is 0; normalised-jsd is not")
-    return beta * (1 - beta) * normalised_jsd(teacher, student, beta)
+    return beta * (1 - beta) * normalised_jsd(teacher_log_probs, student_log_probs, beta)
 
 
 def normalised_jsd(
-    teacher: Float[Tensor, "batch pos vocab"], student: Float[Tensor, "batch pos vocab"], beta: float
+    teacher_log_probs: Float[Tensor, "batch pos vocab"],
+    student_log_probs: Float[Tensor, "batch pos vocab"],
+    beta: float,
 ) -> Float[Tensor, "batch pos"]:
     """JSD_beta / (beta (1 - beta)), nats per token: forward KL at beta = 0, reverse KL at beta = 1, continuous between.
 
@@ -104,22 +107,24 @@ def normalised_jsd(
     if not 0 <= beta <= 1:
         raise ValueError(f"beta={beta}: must be between 0 and 1")
     if beta == 1:
-        return reverse_kl(teacher, student)
-    if beta > 0.5:
-        return normalised_jsd(student, teacher, 1 - beta)
-    if beta < 1e6 * torch.finfo(student.dtype).tiny:  # 1e-32 in float32: a log divided by less could overflow
-        return forward_kl(teacher, student)
-    teacher_possible, student_possible = teacher > -torch.inf, student > -torch.inf
+        return reverse_kl(teacher_log_probs, student_log_probs)
+    if beta > 0.5:  # the same number seen from the other law; so beta is the small one below, as log1p wants it
+        return normalised_jsd(student_log_probs, teacher_log_probs, 1 - beta)
+    if beta < 1e6 * torch.finfo(student_log_probs.dtype).tiny:  # 1e-32 in float32: a log divided by less could overflow
+        return forward_kl(teacher_log_probs, student_log_probs)
+    teacher_possible, student_possible = teacher_log_probs > -torch.inf, student_log_probs > -torch.inf
     both = teacher_possible & student_possible
-    difference = torch.where(both, teacher, 0.0) - torch.where(both, student, 0.0)
+    difference = torch.where(both, teacher_log_probs, 0.0) - torch.where(both, student_log_probs, 0.0)
     log_m_over_q = _log_skew(difference, beta)
+    # a token that one law excludes: as d goes to -inf or inf (both terms finite, since the other law has it)
     log_p_over_m = torch.where(student_possible, difference - log_m_over_q, -math.log(beta))
     log_m_over_q = torch.where(teacher_possible, log_m_over_q, math.log1p(-beta))
-    return (teacher.exp() * (log_p_over_m / (1 - beta)) - student.exp() * (log_m_over_q / beta)).sum(dim=-1)
+    p, q = teacher_log_probs.exp(), student_log_probs.exp()
+    return (p * (log_p_over_m / (1 - beta)) - q * (log_m_over_q / beta)).sum(dim=-1)
 
 
 def total_variation(
-    teacher: Float[Tensor, "batch pos vocab"], student: Float[Tensor, "batch pos vocab"]
+    teacher_log_probs: Float[Tensor, "batch pos vocab"], student_log_probs: Float[Tensor, "batch pos vocab"]
 ) -> Float[Tensor, "batch pos"]:
     """½ Σ |p - q|, a probability: the most that an event's probability can differ between the two laws.
 
@@ -127,7 +132,7 @@ def total_variation(
     1 - 1/vocab, the chance level. Its gradient in the student's logits is ½ q (s - Σ q s), s = sign(q - p) with 0
     where they agree: it does not shrink near the optimum, and vanishes where q does. Source: Wen et al. 2023.
     """
-    return 0.5 * (teacher.exp() - student.exp()).abs().sum(dim=-1)
+    return 0.5 * (teacher_log_probs.exp() - student_log_probs.exp()).abs().sum(dim=-1)
 
 
 def _log_skew(difference: Float[Tensor, "batch pos vocab"], beta: float) -> Float[Tensor, "batch pos vocab"]:
@@ -137,13 +142,3 @@ def _log_skew(difference: Float[Tensor, "batch pos vocab"], beta: float) -> Floa
     bound = difference.new_tensor(math.log1p(-beta))
     beyond = torch.logaddexp(difference.clamp(min=far) + math.log(beta), bound)
     return torch.where(difference < far, near, beyond)
-
-
-DIVERGENCES: dict[str, Callable[..., Tensor]] = {
-    "forward-kl": forward_kl,
-    "reverse-kl": reverse_kl,
-    "jsd": jsd,
-    "normalised-jsd": normalised_jsd,
-    "total-variation": total_variation,
-}
-"""By the name in the experiment file; called with teacher, student and, by keyword, what else is set there (beta)."""

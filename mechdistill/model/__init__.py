@@ -17,9 +17,7 @@ Model = Transformer | Bigram
 def build(config: ModelConfig, *, d_vocab: int, n_ctx: int, init_seed: int) -> Model:
     """The model of a config with weights drawn from `init_seed`: same seed, same weights."""
     model = (
-        Bigram(d_vocab=d_vocab, n_ctx=n_ctx)
-        if config.kind == "bigram"
-        else Transformer(config, d_vocab=d_vocab, n_ctx=n_ctx)
+        Transformer(config, d_vocab=d_vocab, n_ctx=n_ctx) if config.has_heads else Bigram(d_vocab=d_vocab, n_ctx=n_ctx)
     )
     model.initialise(torch.Generator().manual_seed(init_seed))
     return model

@@ -2,10 +2,10 @@
 
 from mechdistill.objective._mixture import Losses, Weights, mixture
 from mechdistill.objective._objective import Asked, Objective, matched_smoothing, optimal_alpha
-from mechdistill.objective._routing import SIGNALS, Seen, route
+from mechdistill.objective._own import own_divergence, own_signal
+from mechdistill.objective._routing import Seen, route
 
 __all__ = [
-    "SIGNALS",
     "Asked",
     "Losses",
     "Objective",
@@ -14,5 +14,7 @@ __all__ = [
     "matched_smoothing",
     "mixture",
     "optimal_alpha",
+    "own_divergence",
+    "own_signal",
     "route",
 ]

@@ -44,7 +44,7 @@ def smoothed_cross_entropy(
 def mixture(
     log_probs: Float[Tensor, "batch pos vocab"],
     next_tokens: Int[Tensor, "batch pos"],
-    teacher: Float[Tensor, "batch pos vocab"] | None,
+    teacher_log_probs: Float[Tensor, "batch pos vocab"] | None,
     weights: Weights,
     *,
     divergence: Callable[[Tensor, Tensor], Tensor] = forward_kl,
@@ -66,14 +66,14 @@ def mixture(
     if valid is not None:
         log_probs, next_tokens = log_probs[valid][None], next_tokens[valid][None]
         weights = Weights(*(field[valid][None] for field in weights))
-        teacher = None if teacher is None else teacher[valid][None]
+        teacher_log_probs = None if teacher_log_probs is None else teacher_log_probs[valid][None]
     count = count or max(next_tokens.numel(), 1)
     plain = cross_entropy(log_probs, next_tokens)
     hard = smoothed_cross_entropy(log_probs, next_tokens, smoothing) if smoothing else plain
-    if teacher is None:
+    if teacher_log_probs is None:
         return Losses((weights.hard * hard).sum() / count, plain.sum() / count, hard.sum() / count, None)
-    student = soften(log_probs, temperature) if soften_both else log_probs
-    soft = divergence(soften(teacher.to(log_probs.dtype), temperature), student)
+    student_log_probs = soften(log_probs, temperature) if soften_both else log_probs
+    soft = divergence(soften(teacher_log_probs.to(log_probs.dtype), temperature), student_log_probs)
     if soften_both:
         soft = soft * temperature**2
     total = (weights.hard * hard + weights.soft * soft).sum() / count

@@ -1,8 +1,6 @@
 """An arm's objective: its weights at every position, its loss, and the law at which that loss is smallest."""
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.config import (
+    DIVERGENCES,
     AlphaByOccurrence,
     ArmConfig,
-    ForwardKL,
     MatchedSmoothing,
     OccurrenceWeights,
     OptimalAlpha,
@@ -20,8 +18,9 @@ from mechdistill.config import (
     StagedAlpha,
 )
 from mechdistill.errors import MechdistillError
-from mechdistill.laws import DIVERGENCES, forward_kl, mixed, soften, uniform_like
+from mechdistill.laws import forward_kl, mixed, soften, uniform_like
 from mechdistill.objective._mixture import Losses, Weights, mixture
+from mechdistill.objective._own import values_by_position
 from mechdistill.objective._routing import Seen, route, taken
 from mechdistill.teachers import Moment
 from mechdistill.world import Labels
@@ -31,9 +30,9 @@ class Asked(NamedTuple):
     """Positions, and what is known of them, at a moment of training."""
 
     labels: Labels
-    teacher: Float[Tensor, "batch pos vocab"] | None  # its targets, log-probabilities
-    expected: Float[Tensor, "batch pos vocab"] | None  # the law that they are drawn from; themselves where none is
-    student: Float[Tensor, "batch pos vocab"]  # log-probabilities
+    teacher_log_probs: Float[Tensor, "batch pos vocab"] | None  # its targets
+    expected_log_probs: Float[Tensor, "batch pos vocab"] | None  # of what they are drawn from; themselves where none is
+    student_log_probs: Float[Tensor, "batch pos vocab"]
     moment: Moment
     visits: Float[Tensor, " vocab"]  # how often each token was expected to have been seen so far
 
@@ -49,27 +48,32 @@ class Objective:
         self.config = config
         self.smoothing = smoothing
         self._floor: float | None = getattr(config.divergence, "floor", None)
-        settings = config.divergence.model_dump(exclude={"kind", "floor"})
-        self._divergence: Callable[[Tensor, Tensor], Tensor] = partial(DIVERGENCES[config.divergence.kind], **settings)
-        self._needs_support = config.divergence.kind == "reverse-kl" or settings.get("beta") == 1
+        self._settings = config.divergence.settings
 
     @property
     def reads_the_expected_law(self) -> bool:
-        """Whether weights depend on `Asked.expected`, so that training has to have it and not the targets alone."""
+        """Whether weights depend on `Asked.expected_log_probs`: then training has to have it, not the targets alone."""
         return self.config.routing is not None or isinstance(self.config.alpha, OptimalAlpha)
 
     def loss(self, asked: Asked, next_tokens: Int[Tensor, "batch pos"]) -> Losses:
         """Its value on a batch; see `mixture`."""
         return mixture(
-            asked.student,
+            asked.student_log_probs,
             next_tokens,
-            self._floored(asked.teacher),
+            self._floored(asked.teacher_log_probs),
             self.weights(asked),
             divergence=self._divergence,
             temperature=self.config.temperature,
             soften_both=self.config.soften == "both",
             smoothing=self.smoothing,
         )
+
+    def _divergence(
+        self, teacher_log_probs: Float[Tensor, "batch pos vocab"], student_log_probs: Float[Tensor, "batch pos vocab"]
+    ) -> Float[Tensor, "batch pos"]:
+        laws = (teacher_log_probs, student_log_probs)
+        name, like = self.config.divergence.kind, student_log_probs[..., 0]
+        return values_by_position(DIVERGENCES, name, like, *laws, **self._settings)
 
     @torch.no_grad()
     def weights(self, asked: Asked) -> Weights:
@@ -79,11 +83,11 @@ class Objective:
         otherwise be chosen, and the targets no longer be unbiased.
         """
         plain, routing = self._unrouted_weights(asked), self.config.routing
-        if routing is None or asked.expected is None:
+        if routing is None or asked.expected_log_probs is None:
             return plain
         draws = torch.rand(plain.soft.shape, generator=asked.moment.generator("routing")).to(plain.soft.device)
         copyable = asked.labels.copyable.to(plain.soft.device)
-        routed = route(routing, Seen(asked.expected, asked.student, copyable, draws))
+        routed = route(routing, Seen(asked.expected_log_probs, asked.student_log_probs, copyable, draws))
         hard = torch.where(routed, self._kept(asked, plain), plain.hard)
         return Weights(hard, torch.where(routed, 0.0, plain.soft), routed)
 
@@ -101,7 +105,7 @@ class Objective:
     def alpha(self, asked: Asked) -> Float[Tensor, "batch pos"]:
         """The weight of distillation at each position, before routing."""
         alpha, done = self.config.alpha, asked.moment.fraction
-        ones = asked.student.new_ones(asked.student.shape[:-1])
+        ones = asked.student_log_probs.new_ones(asked.student_log_probs.shape[:-1])
         if isinstance(alpha, float | int):
             return alpha * ones
         if isinstance(alpha, RampAlpha):
@@ -111,10 +115,10 @@ class Objective:
             return [value for start, value in alpha.stages if start <= done][-1] * ones
         if isinstance(alpha, AlphaByOccurrence):
             return self._by_occurrence(alpha, asked)
-        assert asked.expected is not None
-        law = asked.labels.law.to(ones.device)
-        target = soften(asked.expected, self.config.temperature)
-        return optimal_alpha(law, target, asked.visits.to(ones.device)[asked.labels.row.to(ones.device)])
+        assert asked.expected_log_probs is not None
+        log_probs = asked.labels.log_probs.to(ones.device)
+        target = soften(asked.expected_log_probs, self.config.temperature)
+        return optimal_alpha(log_probs, target, asked.visits.to(ones.device)[asked.labels.row.to(ones.device)])
 
     @torch.no_grad()
     def target(self, asked: Asked, *, occurrence_is_visible: bool) -> Float[Tensor, "batch pos vocab"] | None:
@@ -126,32 +130,33 @@ class Objective:
         it is of random positions; student signals); and where weights go by occurrences that the context does not
         show (`occurrence_is_visible`: false where every sequence draws its own triggers).
         """
-        if not isinstance(self.config.divergence, ForwardKL) or self.config.soften == "both":
+        if not self.config.divergence.is_forward_kl or self.config.soften == "both":
             return None
         if self._goes_by_occurrence and not occurrence_is_visible:
             return None
         weights = self._expected_weights(asked)
         if weights is None:
             return None
-        law = asked.labels.law.to(asked.student.device)
-        target = mixed(law, uniform_like(law), torch.as_tensor(self.smoothing, device=law.device))
-        if asked.expected is None:
+        log_probs = asked.labels.log_probs.to(asked.student_log_probs.device)
+        smoothing = torch.as_tensor(self.smoothing, device=log_probs.device)
+        target = mixed(log_probs, uniform_like(log_probs), smoothing)
+        if asked.expected_log_probs is None:
             return torch.where(weights.hard[..., None] > 0, target, torch.nan)
         share = weights.soft / (weights.hard + weights.soft)
-        return mixed(target, soften(asked.expected, self.config.temperature), share[..., None])
+        return mixed(target, soften(asked.expected_log_probs, self.config.temperature), share[..., None])
 
     @property
     def _goes_by_occurrence(self) -> bool:
         config = self.config
-        by_class = config.routing is not None and config.routing.signal == "oracle-class"
+        by_class = config.routing is not None and config.routing.by.reads_occurrence
         return by_class or isinstance(config.alpha, AlphaByOccurrence) or config.ce_weights != OccurrenceWeights()
 
     def _expected_weights(self, asked: Asked) -> Weights | None:
         """Weights given the context, averaged over what it does not determine; None where that is not known."""
         routing = self.config.routing
-        if routing is None or (routing.quantile is None and not routing.asks_the_student):
+        if routing is None or (routing.quantile is None and not routing.by.asks_the_student):
             return self.weights(asked)
-        if routing.signal != "random":
+        if not routing.by.is_random:
             return None
         plain = self._unrouted_weights(asked)
         n = plain.soft.shape[1] if routing.scope == "sequence" else plain.soft.numel()
@@ -160,49 +165,61 @@ class Objective:
         return Weights(hard, (1 - share) * plain.soft, plain.routed)
 
     def _by_occurrence(self, values: OccurrenceWeights | AlphaByOccurrence, asked: Asked) -> Float[Tensor, "batch pos"]:
-        ones = asked.student.new_ones(asked.student.shape[:-1])
+        ones = asked.student_log_probs.new_ones(asked.student_log_probs.shape[:-1])
         if values.ordinary == values.first == values.copyable:
             return values.ordinary * ones  # most arms: nothing to look up
         occurrence = asked.labels.occurrence.to(ones.device)
         later = torch.where(occurrence == 1, values.first * ones, values.copyable * ones)
         return torch.where(occurrence == 0, values.ordinary * ones, later)
 
-    def _floored(self, teacher: Float[Tensor, "batch pos vocab"] | None) -> Float[Tensor, "batch pos vocab"] | None:
-        if teacher is None or not self._needs_support:
-            return teacher
+    def _floored(
+        self, teacher_log_probs: Float[Tensor, "batch pos vocab"] | None
+    ) -> Float[Tensor, "batch pos vocab"] | None:
+        """The teacher as the divergence sees it.
+
+        Where the student's mass is on what the teacher excludes, reverse KL is infinite and its gradient nan. Mixed
+        with a little of the uniform law it is at most ln(vocab / floor) there. Only here: routing and alpha read the
+        teacher itself, and the labels' term is left alone.
+        """
+        divergence = self.config.divergence
+        if teacher_log_probs is None or not divergence.needs_support:
+            return teacher_log_probs
         if self._floor is not None:
-            return mixed(teacher, uniform_like(teacher), torch.as_tensor(self._floor, device=teacher.device))
-        if bool((teacher == -torch.inf).any()):
+            floor = torch.as_tensor(self._floor, device=teacher_log_probs.device)
+            return mixed(teacher_log_probs, uniform_like(teacher_log_probs), floor)
+        if bool((teacher_log_probs == -torch.inf).any()):
             raise MechdistillError(
-                f"divergence={self.config.divergence.kind}: infinite, since the teacher excludes tokens; "
+                f"divergence={divergence.kind}: infinite, since the teacher excludes tokens; "
                 "set divergence.floor (like 1e-4) or take another divergence"
             )
-        return teacher
+        return teacher_log_probs
 
 
 def optimal_alpha(
-    law: Float[Tensor, "batch pos vocab"], target: Float[Tensor, "batch pos vocab"], visits: Float[Tensor, "batch pos"]
+    log_probs: Float[Tensor, "batch pos vocab"],
+    target_log_probs: Float[Tensor, "batch pos vocab"],
+    visits: Float[Tensor, "batch pos"],
 ) -> Float[Tensor, "batch pos"]:
     """alpha* = v / (v + n·b), v = 1 - Σp² of the oracle's law, b = ‖t - p‖² of the teacher, n the visits; in [0, 1].
 
     1 where the teacher is exact or nothing was seen yet, 0 where the label is certain and the teacher is not. It
     minimises the squared error (1-alpha)²·v/n + alpha²·b of a table. Source: after Menon et al. 2021.
     """
-    p, t = law.exp(), target.exp()
+    p, t = log_probs.exp(), target_log_probs.exp()
     variance = (1 - p.square().sum(dim=-1)).clamp(min=0)
     bias = visits * (t - p).square().sum(dim=-1)
     return torch.where(bias == 0, 1.0, variance / (variance + bias))
 
 
-def matched_smoothing(law: Float[Tensor, "batch pos vocab"], distance: float) -> float:
-    """The label smoothing s whose targets have the mean KL(law ‖ (1 - s)·law + s/vocab) = `distance`, nats.
+def matched_smoothing(log_probs: Float[Tensor, "batch pos vocab"], distance: float) -> float:
+    """The label smoothing s whose targets have the mean KL(p ‖ (1 - s)·p + s/vocab) = `distance`, nats.
 
-    That KL grows with s from 0 to ln(vocab) - H(law), the chance level. Raises `MechdistillError` for a distance out
+    That KL grows with s from 0 to ln(vocab) - H(p), the chance level. Raises `MechdistillError` for a distance out
     of reach, or so small that its placebo would be standard training.
     """
     from scipy.optimize import root_scalar  # here, since a training worker seldom needs it
 
-    exact = law.double()
+    exact = log_probs.double()
 
     def excess(smoothing: float) -> float:
         target = mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype))

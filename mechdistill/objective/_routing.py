@@ -1,24 +1,24 @@
 """Routing: choosing, by a signal, the positions that lose the distillation term. Ties are broken at random.
 
-To add a signal, write a function of `Seen` and register it.
+To add a signal, see `config.SIGNALS`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechdistill.config import RoutingConfig
+from mechdistill.config import SIGNALS, RoutingConfig
 from mechdistill.laws import entropy, forward_kl
+from mechdistill.objective._own import values_by_position
 
 
 class Seen(NamedTuple):
     """What a signal can be made of."""
 
-    teacher: Float[Tensor, "batch pos vocab"]  # the law, not draws from it, and before any temperature
-    student: Float[Tensor, "batch pos vocab"]
+    teacher_log_probs: Float[Tensor, "batch pos vocab"]  # the law, not draws from it, and before any temperature
+    student_log_probs: Float[Tensor, "batch pos vocab"]
     copyable: Bool[Tensor, "batch pos"]
     random: Float[Tensor, "batch pos"]  # uniform in [0, 1), independent of all else
 
@@ -29,7 +29,7 @@ def teacher_entropy(seen: Seen) -> Float[Tensor, "batch pos"]:
     Its low tail is the routing of arXiv 2509.01649. A teacher without a copy circuit is uncertain exactly where
     copying is possible, so that its precision against copyable positions falls with the teacher's quality.
     """
-    return entropy(seen.teacher)
+    return entropy(seen.teacher_log_probs)
 
 
 def oracle_class(seen: Seen) -> Float[Tensor, "batch pos"]:
@@ -45,7 +45,7 @@ def student_entropy(seen: Seen) -> Float[Tensor, "batch pos"]:
 
     Source: selection by the learner's own confidence, as in self-paced learning (Kumar et al. 2010).
     """
-    return entropy(seen.student)
+    return entropy(seen.student_log_probs)
 
 
 def student_teacher_kl(seen: Seen) -> Float[Tensor, "batch pos"]:
@@ -54,22 +54,13 @@ def student_teacher_kl(seen: Seen) -> Float[Tensor, "batch pos"]:
 
     Source: selection by disagreement, after token-level selective distillation (Wang et al. 2021).
     """
-    return forward_kl(seen.teacher, seen.student)
+    return forward_kl(seen.teacher_log_probs, seen.student_log_probs)
 
 
 def random(seen: Seen) -> Float[Tensor, "batch pos"]:
     """A placebo: uniform in [0, 1). Its precision is the share of copyable positions, its recall the routed fraction
     (chance for every other signal). Source: the control of every routing arm."""
     return seen.random
-
-
-SIGNALS: dict[str, Callable[[Seen], Tensor]] = {
-    "teacher-entropy": teacher_entropy,
-    "oracle-class": oracle_class,
-    "student-entropy": student_entropy,
-    "student-teacher-kl": student_teacher_kl,
-    "random": random,
-}
 
 
 def route(config: RoutingConfig, seen: Seen) -> Bool[Tensor, "batch pos"]:
@@ -79,11 +70,12 @@ def route(config: RoutingConfig, seen: Seen) -> Bool[Tensor, "batch pos"]:
     the lowest (or highest) signal; among equals the choice is uniform, so no position is preferred. With `nats` all
     positions at or beyond the threshold are.
     """
-    signal = SIGNALS[config.signal](seen)
+    signal = values_by_position(SIGNALS, config.signal, seen.random, seen)
     signal = signal if config.tail == "low" else -signal
     if config.quantile is None:
-        nats = 0.5 if config.nats is None else config.nats  # oracle-class without a cut: exactly its class
-        return signal <= (nats if config.tail == "low" else -nats)
+        cut = config.by.cut if config.nats is None else config.nats
+        assert cut is not None
+        return signal <= (cut if config.tail == "low" else -cut)
     groups = signal if config.scope == "sequence" else signal.reshape(1, -1)
     shuffle = seen.random.reshape(groups.shape).argsort(dim=-1)
     order = shuffle.gather(-1, groups.gather(-1, shuffle).argsort(dim=-1, stable=True))

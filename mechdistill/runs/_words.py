@@ -5,8 +5,6 @@ from typing import Any
 
 from mechdistill.config import ModelConfig, RunConfig, SandboxConfig
 
-_DIVERGENCES = {"forward-kl": "KL(teacher ‖ student)", "reverse-kl": "KL(student ‖ teacher)"}
-
 
 def world(sandbox: SandboxConfig) -> str:
     """The world in two sentences."""
@@ -25,7 +23,7 @@ def world(sandbox: SandboxConfig) -> str:
 
 def network(model: ModelConfig) -> str:
     """The student's network in one sentence."""
-    if model.kind == "bigram":
+    if not model.has_heads:
         return "A bigram table: one row of logits a token, the null model."
     return f"A {_settings(model.model_dump(mode='json'))}."
 
@@ -42,7 +40,7 @@ def treatment(config: RunConfig) -> str:
         told |= {"temperature", "divergence"}
         weight = alpha if isinstance(alpha, int | float) else "alpha"
         divergence = objective["divergence"]
-        distance = _DIVERGENCES.get(divergence["kind"], f"{divergence['kind']}(teacher, student)")
+        distance = config.objective.divergence.formula or f"{divergence['kind']}(teacher, student)"
         text = f"Distillation from `{objective['teacher']}`: `L = (1 - {weight})·CE(labels) + {weight}·{distance}`"
         if weight == "alpha":
             text += f", alpha {_settings(alpha)}"

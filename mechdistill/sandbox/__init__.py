@@ -1,9 +1,10 @@
 """The synthetic bigram world: transition matrices, sampler, exact oracle, labels, in-context tasks."""
 
+from mechdistill.sandbox._corpus import pinned
 from mechdistill.sandbox._data import CHUNK, TrainingData
 from mechdistill.sandbox._exposure import copyable_share
 from mechdistill.sandbox._labels import SandboxLabels
 from mechdistill.sandbox._tasks import Prompts, prompts
 from mechdistill.sandbox._world import Sandbox
 
-__all__ = ["CHUNK", "Prompts", "Sandbox", "SandboxLabels", "TrainingData", "copyable_share", "prompts"]
+__all__ = ["CHUNK", "Prompts", "Sandbox", "SandboxLabels", "TrainingData", "copyable_share", "pinned", "prompts"]

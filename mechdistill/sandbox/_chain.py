@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mechdistill.config import BernoulliTriggers, SandboxConfig
 from mechdistill.sandbox import _rows
+from mechdistill.sandbox._corpus import pinned
 from mechdistill.sandbox._oracle import TriggerRule, trigger_log_law
 from mechdistill.world import N_BUCKETS, KnownWorld
 
@@ -22,7 +23,7 @@ class Chain(KnownWorld):
     """
 
     def __init__(self, config: SandboxConfig):
-        self.config = config
+        self.config = config = pinned(config)  # what its text says is part of what it is
         k = self.vocab = config.vocab
         self.seq_len = config.seq_len
         self.seed = config.seed

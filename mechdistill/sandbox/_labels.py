@@ -41,11 +41,11 @@ class SandboxLabels(Labels):
         return self.occurrence >= 2
 
     @cached_property
-    def law(self) -> Float[Tensor, "batch pos vocab"]:
+    def log_probs(self) -> Float[Tensor, "batch pos vocab"]:
         """The oracle's log-law, nats."""
         return self._chain.law(self.row)
 
     @cached_property
     def oracle_entropy(self) -> Float[Tensor, "batch pos"]:
         """Entropy of the oracle's law, nats."""
-        return -torch.where(self.law > -torch.inf, self.law.exp() * self.law, 0.0).sum(dim=-1)
+        return -torch.where(self.log_probs > -torch.inf, self.log_probs.exp() * self.log_probs, 0.0).sum(dim=-1)

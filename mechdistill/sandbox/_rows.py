@@ -4,13 +4,13 @@ Entropies are in nats.
 """
 
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mechdistill.config import CorpusRows, DirichletRows, GradedRows, SandboxConfig, TwoLevelRows
+from mechdistill.sandbox._corpus import read
 
 Matrix = NDArray[np.float64]
 
@@ -127,6 +127,6 @@ def transition_matrix(config: SandboxConfig) -> World:
         case DirichletRows():
             return World(dirichlet(k, rows.concentration, rng), symbols)
         case CorpusRows():
-            return corpus(Path(rows.path).read_text(encoding="utf-8"), k)
+            return corpus(read(rows, k).content, k)
         case _:
             assert_never(rows)

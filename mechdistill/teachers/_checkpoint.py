@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,7 @@ class Checkpoint(Teacher):
     at chance, 1/vocab. Hooks on the model are no part of it. Source: knowledge distillation, Hinton et al. 2015.
     """
 
-    kind = "checkpoint"
+    entry = CheckpointTeacher
 
     def __init__(self, model: Model):
         self._model = frozen(model)
@@ -33,7 +34,7 @@ class Checkpoint(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log softmax of the model's logits."""
-        return law(self._model, tokens)
+        return model_log_probs(self._model, tokens)
 
 
 class Progressive(Teacher):
@@ -43,13 +44,14 @@ class Progressive(Teacher):
     (1/vocab). Source: Panigrahi et al. 2025, progressive distillation from the checkpoints of one teacher.
     """
 
-    kind = "progressive"
+    entry = ProgressiveTeacher
 
     def __init__(self, stages: Sequence[tuple[float, Teacher]]):
         """Pairs (start, teacher) in order, the first start 0. Before the first `advance` the first is in force."""
         self._starts = [float(start) for start, _ in stages]
-        super().__init__(repr(self._starts), parts=[teacher for _, teacher in stages])
-        self.changes = self.changes or len({part.id for part in self.parts}) > 1
+        teachers = [teacher for _, teacher in stages]
+        traits = replace(self.entry.traits, moves=len({teacher.id for teacher in teachers}) > 1)
+        super().__init__(repr(self._starts), parts=teachers, traits=traits)
         self._now = 0
 
     @classmethod
@@ -69,7 +71,7 @@ class Progressive(Teacher):
 
 
 @torch.no_grad()
-def law(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+def model_log_probs(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
     """log softmax of a model's logits, computed where the model is and returned on the CPU."""
     device = next(model.parameters()).device
     return model(tokens.to(device)).float().log_softmax(dim=-1).cpu()

@@ -20,20 +20,15 @@ class Ensemble(Teacher):
     teachers, guessing ones included (chance, 1/vocab), stay what they are. Source: Hinton et al. 2015.
     """
 
-    kind = "ensemble"
+    entry = EnsembleTeacher
 
     def __init__(self, *teachers: Teacher):
         super().__init__(parts=teachers)
 
-    @classmethod
-    def from_config(cls, config: EnsembleTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
-        """Of the named teachers."""
-        return cls(*parts)
-
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log of the mean of the probabilities."""
-        laws = torch.stack([part.log_probs(tokens, labels) for part in self.parts])
-        return laws.logsumexp(dim=0) - math.log(len(laws))
+        log_probs = torch.stack([part.log_probs(tokens, labels) for part in self.parts])
+        return log_probs.logsumexp(dim=0) - math.log(len(log_probs))
 
 
 class Splice(Teacher):
@@ -43,7 +38,7 @@ class Splice(Teacher):
     error come apart; chance is 1/vocab for both. Source: the sandbox's labels.
     """
 
-    kind = "splice"
+    entry = SpliceTeacher
 
     def __init__(self, copyable: Teacher, elsewhere: Teacher):
         super().__init__(parts=(copyable, elsewhere))
@@ -67,16 +62,11 @@ class Temperature(Teacher):
     2015; on the teacher only, as in arXiv 2509.01649.
     """
 
-    kind = "temperature"
+    entry = TemperatureTeacher
 
     def __init__(self, teacher: Teacher, temperature: float):
         super().__init__(repr(float(temperature)), parts=(teacher,))
         self._temperature = temperature
-
-    @classmethod
-    def from_config(cls, config: TemperatureTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
-        """Of the named teacher."""
-        return cls(parts[0], config.temperature)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log softmax(log p / T), computed in float64."""

@@ -21,7 +21,7 @@ class Noisy(Teacher):
     noisy, with below = 0 only what is certain. Source: the imperfect teacher of arXiv 2509.01649.
     """
 
-    kind = "noisy"
+    entry = NoisyTeacher
 
     def __init__(self, teacher: Teacher, epsilon: float = 0.1, below: float | None = None):
         super().__init__(repr(float(epsilon)), repr(below), parts=(teacher,))
@@ -34,11 +34,11 @@ class Noisy(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log((1 - epsilon)·p + epsilon/vocab)."""
-        law = self.parts[0].log_probs(tokens, labels)
-        noisy = mixed(law, uniform_like(law), torch.tensor(self._epsilon, dtype=torch.float64))
+        log_probs = self.parts[0].log_probs(tokens, labels)
+        noisy = mixed(log_probs, uniform_like(log_probs), torch.tensor(self._epsilon, dtype=torch.float64))
         if self._below is None:
             return noisy
-        return torch.where((labels.oracle_entropy <= self._below)[..., None], noisy, law)
+        return torch.where((labels.oracle_entropy <= self._below)[..., None], noisy, log_probs)
 
 
 class Permuted(Teacher):
@@ -52,7 +52,7 @@ class Permuted(Teacher):
     (DKPP).
     """
 
-    kind = "permuted"
+    entry = PermutedTeacher
 
     def __init__(self, teacher: Teacher, vocab: int, seed: int = 0):
         generator = torch.Generator().manual_seed(seed)

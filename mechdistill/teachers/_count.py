@@ -22,14 +22,14 @@ class Count(Teacher):
     Source: maximum likelihood of a Markov chain, the tabular null model of the sandbox study.
     """
 
-    kind = "count"
+    entry = CountTeacher
 
     def __init__(self, world: World, data: Stream, tokens: int = 1_000_000):
         counts = transition_counts(world, data, tokens)
         super().__init__(counts.numpy().tobytes())
         seen = counts.sum(dim=1, keepdim=True)
         counts = torch.where(seen > 0, counts, 1).double()
-        self._law = (counts.log() - counts.sum(dim=1, keepdim=True).log()).float()
+        self._log_probs = (counts.log() - counts.sum(dim=1, keepdim=True).log()).float()
 
     @classmethod
     def from_config(cls, config: CountTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
@@ -41,7 +41,7 @@ class Count(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log n(s, y) / n(s) of the current token's row; -inf for a successor never seen."""
-        return self._law[tokens]
+        return self._log_probs[tokens]
 
 
 def transition_counts(world: World, data: Stream, tokens: int) -> Int[Tensor, "row next"]:

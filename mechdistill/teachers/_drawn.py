@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import SampledTeacher, TopKTeacher
+from mechdistill.config import SampledTeacher, TopKTeacher, Traits
 from mechdistill.model import Model
-from mechdistill.teachers._protocol import Moment, Setting, Teacher, everyone
+from mechdistill.teachers._protocol import Moment, Setting, Teacher
 from mechdistill.world import Labels
 
 Tail = Literal["renormalise", "bucket"]
@@ -23,10 +24,8 @@ class _Drawing(Teacher):
     in two arms of one seed.
     """
 
-    changes = True
-
-    def __init__(self, *content: str, part: Teacher, name: str):
-        super().__init__(*content, name, parts=(part,))
+    def __init__(self, *content: str, part: Teacher, name: str, traits: Traits | None = None):
+        super().__init__(*content, name, parts=(part,), traits=traits)
         self._generator = Moment(0, 1, 0).generator(self.id)
 
     def advance(self, moment: Moment, student: Model) -> None:
@@ -44,7 +43,7 @@ class Sampled(_Drawing):
     guesses. Source: Anshumann et al. 2025 (random sampling distillation).
     """
 
-    kind = "sampled"
+    entry = SampledTeacher
 
     def __init__(self, teacher: Teacher, n: int, name: str = ""):
         """`name` is its entry's."""
@@ -56,14 +55,18 @@ class Sampled(_Drawing):
         """Of the named teacher."""
         return cls(parts[0], config.n, setting.name)
 
+    def expected(self) -> Teacher | None:
+        """What the labels are drawn from, or its mean."""
+        return self.parts[0].expected()
+
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log(count / n) of n draws."""
-        law = self.parts[0].log_probs(tokens, labels)
+        log_probs = self.parts[0].log_probs(tokens, labels)
         uniform = torch.rand(*tokens.shape, self.n, generator=self._generator, dtype=torch.float64)
-        drawn = inverse_cdf(law.exp(), uniform)
-        counts = torch.zeros_like(law).scatter_add(-1, drawn, torch.ones(1, 1, 1).expand_as(drawn))
+        drawn = inverse_cdf(log_probs.exp(), uniform)
+        counts = torch.zeros_like(log_probs).scatter_add(-1, drawn, torch.ones(1, 1, 1).expand_as(drawn))
         seen = (counts.gather(-1, drawn) / self.n).log()  # of what was drawn alone, since logarithms take longest
-        return torch.full_like(law, -torch.inf).scatter(-1, drawn, seen)
+        return torch.full_like(log_probs, -torch.inf).scatter(-1, drawn, seen)
 
 
 class TopK(_Drawing):
@@ -77,7 +80,7 @@ class TopK(_Drawing):
     Anshumann et al. 2025.
     """
 
-    kind = "top-k"
+    entry = TopKTeacher
 
     def __init__(
         self,
@@ -89,40 +92,47 @@ class TopK(_Drawing):
         name: str = "",
     ):
         """`ties` mean: the mean law over the draws of random ties, which needs no draws. `name` is its entry's."""
-        super().__init__(repr(k), tail, ties, part=teacher, name=name)
+        traits = replace(self.entry.traits, draws=ties == "random")
+        super().__init__(repr(k), tail, ties, part=teacher, name=name, traits=traits)
         self.k, self.ties = k, ties
         self.tail: Tail = tail
-        self.changes = teacher.changes or ties == "random"
 
     @classmethod
     def from_config(cls, config: TopKTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Of the named teacher."""
         return cls(parts[0], config.k, config.tail, name=setting.name)
 
+    def expected(self) -> Teacher | None:
+        """The mean over ties, if its teacher draws nothing: which tokens tie would differ from draw to draw."""
+        part = self.parts[0]
+        if self.ties == "random" and part.expected() is part:
+            return TopK(part, self.k, self.tail, ties="mean")
+        return super().expected()
+
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """The law of the k kept tokens, with the tail that was asked for."""
-        law = self.parts[0].log_probs(tokens, labels)
-        others = law.shape[-1] - self.k
+        log_probs = self.parts[0].log_probs(tokens, labels)
+        others = log_probs.shape[-1] - self.k
         if others <= 0:
-            return law
-        kept = self._kept(law)
-        head = law + kept.log()
+            return log_probs
+        kept = self._kept(log_probs)
+        head = log_probs + kept.log()
         if self.tail == "renormalise":
             return head.log_softmax(dim=-1)
         left_out = (1 - kept).log()
-        each = (law + left_out).logsumexp(dim=-1, keepdim=True) - math.log(others)
+        each = (log_probs + left_out).logsumexp(dim=-1, keepdim=True) - math.log(others)
         return torch.logaddexp(head, left_out + each)
 
-    def _kept(self, law: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos vocab"]:
+    def _kept(self, log_probs: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch pos vocab"]:
         """1 where a token is among the k likeliest, 0 where not; for mean ties the probability of that."""
-        last = law.topk(self.k, dim=-1).values[..., -1:]
-        sure, tied = law > last, law == last
+        last = log_probs.topk(self.k, dim=-1).values[..., -1:]
+        sure, tied = log_probs > last, log_probs == last
         if self.ties == "mean":
             places = self.k - sure.sum(dim=-1, keepdim=True)
             return torch.where(tied, places / tied.sum(dim=-1, keepdim=True), sure.float())
-        lots = torch.rand(law.shape, generator=self._generator)
+        lots = torch.rand(log_probs.shape, generator=self._generator)
         priority = torch.where(sure, 2.0, torch.where(tied, lots, -1.0))
-        return torch.zeros_like(law).scatter(-1, priority.topk(self.k, dim=-1).indices, 1.0)
+        return torch.zeros_like(log_probs).scatter(-1, priority.topk(self.k, dim=-1).indices, 1.0)
 
 
 def inverse_cdf(
@@ -136,23 +146,3 @@ def inverse_cdf(
     total = cumulative[..., -1:]
     below = total.nextafter(torch.zeros_like(total))  # at the total itself nothing would be above
     return torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)
-
-
-def expected(teacher: Teacher) -> Teacher | None:
-    """The teacher whose law at a moment is the mean of this one's over its draws; None where it is not worked out.
-
-    Itself if nothing is drawn. An objective's floor needs it: in expectation forward KL is smallest at this law.
-    Of teachers made of a drawn one only `Sampled` has it here, though what is linear in its parts (`Ensemble`,
-    `Splice`, `Noisy`, `Permuted`) has such a mean as well.
-    """
-    if not any(_draws(one) for one in everyone(teacher)):
-        return teacher
-    if isinstance(teacher, Sampled):
-        return expected(teacher.parts[0])
-    if isinstance(teacher, TopK) and expected(teacher.parts[0]) is teacher.parts[0]:
-        return TopK(teacher.parts[0], teacher.k, teacher.tail, ties="mean")
-    return None
-
-
-def _draws(teacher: Teacher) -> bool:
-    return isinstance(teacher, Sampled) or (isinstance(teacher, TopK) and teacher.ties == "random")

@@ -19,7 +19,7 @@ class Oracle(Teacher):
     1/vocab. Source: the sandbox's own generative process (`KnownWorld.law`).
     """
 
-    kind = "oracle"
+    entry = OracleTeacher
 
     def __init__(self, world: KnownWorld):
         super().__init__(world.identity(triggers=True))
@@ -31,7 +31,7 @@ class Oracle(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """The oracle's log-law, which the labels of the tokens have."""
-        return labels.law
+        return labels.log_probs
 
 
 class Bigram(Teacher):
@@ -41,7 +41,7 @@ class Bigram(Teacher):
     1/vocab on average over uniform targets. Source: the null model of the sandbox study (Bietti et al. 2023).
     """
 
-    kind = "bigram"
+    entry = BigramTeacher
 
     def __init__(self, world: KnownWorld):
         super().__init__(world.identity())
@@ -64,7 +64,7 @@ class Uniform(Teacher):
     Source: Szegedy et al. 2016; as a teacher, Yuan et al. 2020 (teacher-free distillation).
     """
 
-    kind = "uniform"
+    entry = UniformTeacher
 
     def __init__(self, vocab: int):
         super().__init__(repr(vocab))

@@ -4,12 +4,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechdistill.config import TeacherConfig, Traits
 from mechdistill.model import Model
 from mechdistill.world import Labels, Stream, World
 
@@ -34,29 +35,51 @@ class Moment(NamedTuple):
 class Teacher(ABC):
     """Gives soft targets. Opens no files, trains nothing, never sees the next token."""
 
-    kind: ClassVar[str]
-    """Its name in the experiment file."""
+    entry: type[TeacherConfig]
+    """What its entry in the experiment file is: its kind, settings and traits."""
     id: str
     """Kind and a hash of everything that determines the targets, parts included."""
-    parts: tuple["Teacher", ...] = ()
+    parts: tuple["Teacher", ...]
     """The teachers that it is made of."""
-    changes: bool = False
+    traits: Traits
+    """Its own: those of its kind, unless it is one that, say, needs no draws."""
+    changes: bool
     """Whether the same tokens can get other targets at another step of the student's training."""
 
-    def __init__(self, *content: str | bytes, parts: "Sequence[Teacher]" = ()):
+    def __init__(self, *content: str | bytes, parts: "Sequence[Teacher]" = (), traits: Traits | None = None):
         """`content` is all that determines the targets besides the parts."""
         self.parts = tuple(parts)
         self.id = teacher_id(self.kind, *content, *(part.id for part in self.parts))
-        self.changes = self.changes or any(part.changes for part in self.parts)
+        self.traits = self.entry.traits if traits is None else traits
+        moves = self.traits.draws or self.traits.moves
+        self.changes = moves or any(part.changes for part in self.parts)
+
+    @property
+    def kind(self) -> str:
+        """Its kind's name in the experiment file."""
+        return self.entry.kind_name
+
+    def expected(self) -> "Teacher | None":
+        """The teacher whose law at a moment is the mean of this one's over its draws; None where it is not worked out.
+
+        Itself if nothing is drawn. An objective's floor needs it: in expectation forward KL is smallest at this law.
+        Of teachers made of a drawn one only `Sampled` has it, though what is linear in its parts (`Ensemble`, `Splice`,
+        `Noisy`, `Permuted`) has such a mean as well.
+        """
+        return None if any(one.traits.draws for one in everyone(self)) else self
 
     @abstractmethod
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p(next token | tokens[:, :pos+1]), normalised, nats, float32; -inf where it excludes a token."""
 
     @classmethod
-    @abstractmethod
     def from_config(cls, config: Any, setting: "Setting", parts: "Sequence[Teacher]") -> "Teacher":
-        """The teacher of its entry in the experiment file; `parts` are those that the entry names, in order."""
+        """The teacher of its entry in the experiment file; `parts` are those that the entry names, in order.
+
+        Unless a kind says otherwise its arguments are its parts and, by keyword, its settings.
+        """
+        make: Any = cls
+        return make(*parts, **config.settings)
 
     def advance(self, moment: Moment, student: Model) -> None:  # noqa: B027  (most teachers stay what they are)
         """Called before the student's step `moment.step`, and before each evaluation; parts are called on their own."""

@@ -1,7 +1,5 @@
 """The student as its own teacher: an average of the weights that it had so far."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,7 +8,7 @@ from torch.func import functional_call
 from mechdistill.config import EmaTeacher
 from mechdistill.model import Model
 from mechdistill.teachers._checkpoint import frozen
-from mechdistill.teachers._protocol import Moment, Setting, Teacher
+from mechdistill.teachers._protocol import Moment, Teacher
 from mechdistill.world import Labels
 
 _STEP, _WEIGHT = "step", "weight."
@@ -24,8 +22,7 @@ class Ema(Teacher):
     It has no law before the first `advance`. Source: Tarvainen & Valpola 2017 (mean teacher).
     """
 
-    kind = "ema"
-    changes = True
+    entry = EmaTeacher
 
     def __init__(self, decay: float = 0.99):
         super().__init__(repr(float(decay)))
@@ -33,11 +30,6 @@ class Ema(Teacher):
         self._model: Model | None = None  # only for its shape: its own weights are never used
         self._weights: dict[str, Tensor] = {}
         self._step = 0  # of the last update: a step counts once, however many evaluations come before it
-
-    @classmethod
-    def from_config(cls, config: EmaTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
-        """With the decay of its entry."""
-        return cls(config.decay)
 
     @torch.no_grad()
     def advance(self, moment: Moment, student: Model) -> None:

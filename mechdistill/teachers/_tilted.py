@@ -35,7 +35,7 @@ class Tilted(Teacher):
     Source: Korbak et al. 2022 for the one-step law, Levine 2018 for the backward recursion.
     """
 
-    kind = "tilted"
+    entry = TiltedTeacher
     reward: Bool[Tensor, "row next"]
     """Which transitions are rewarded: all possible; none in rows of tokens that are triggers in every sequence."""
 
@@ -68,8 +68,8 @@ class Tilted(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p*, computed in float64."""
-        law = self.parts[0].log_probs(tokens, labels)
-        return (law.double() + self._tilt[tokens]).log_softmax(dim=-1).float()
+        log_probs = self.parts[0].log_probs(tokens, labels)
+        return (log_probs.double() + self._tilt[tokens]).log_softmax(dim=-1).float()
 
 
 def _rewarded(world: KnownWorld, share: float, good: float, seed: int) -> Bool[Tensor, "row next"]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mechdistill import evals, teachers
-from mechdistill.config import RunConfig
+from mechdistill.config import RunConfig, definitions
 from mechdistill.errors import MechdistillError
 from mechdistill.laws import entropy, forward_kl, soften, uniform_like
 from mechdistill.model import Model
@@ -38,29 +38,30 @@ class Distillation:
             return trained(name, fraction).to(device)
 
         def built(name: str) -> teachers.Teacher:
-            return teachers.build(name, config.teachers, world, data, config.seed, on_device)
+            return teachers.build_teacher(name, config.teachers, world, data, config.seed, on_device)
 
         objective, matched, smoothing = config.objective, config.matched, None
         self.teacher = built(objective.teacher) if objective.teacher else None
-        self._mean = None if self.teacher is None else teachers.expected(self.teacher)
+        self._mean = None if self.teacher is None else self.teacher.expected()
         if matched is not None and matched.teacher:
             smoothing = self._matched_smoothing(Objective(matched), built(matched.teacher))
         self.objective = Objective(objective, smoothing)
-        divergence = objective.divergence.kind
         self.logged: list[Metric] = [metrics.TRAIN_LOSS, metrics.TRAIN_CROSS_ENTROPY]
         """What `loss` gives besides the loss, in order."""
         if self.objective.smoothing:
             self.logged.append(metrics.TRAIN_SMOOTHED)
         if self.teacher is not None:
-            self.logged.append(train_divergence(divergence))
-            if divergence == "forward-kl":  # the same gradient, another value: never take one for the other
+            self.logged.append(train_divergence(objective.divergence.kind))
+            if objective.divergence.is_forward_kl:  # the same gradient, another value: never take one for the other
                 self.logged.append(metrics.TRAIN_SOFT)
 
     @property
     def conditions(self) -> dict[str, str]:
         """What the run's bits depend on besides its config: who teaches, and how much smoothing was found to match."""
         teacher = "none" if self.teacher is None else self.teacher.id
-        return {"teacher": teacher, "label_smoothing": f"{self.objective.smoothing:.9g}"}
+        conditions = {"teacher": teacher, "label_smoothing": f"{self.objective.smoothing:.9g}"}
+        own = [f"{what} {origin.digest}" for what, origin in definitions(self._config).items()]
+        return conditions | ({"definitions": ", ".join(own)} if own else {})
 
     def loss(self, logits: Tensor, batch: Batch, step: int, student: Model) -> tuple[Tensor, Tensor]:
         """The loss of a training batch, and the values behind `logged`."""
@@ -72,12 +73,12 @@ class Distillation:
             logged = [losses.total, losses.cross_entropy]
             if self.objective.smoothing:
                 logged.append(losses.smoothed)
-            if losses.divergence is not None and asked.teacher is not None:
+            if losses.divergence is not None and asked.teacher_log_probs is not None:
                 logged.append(losses.divergence)
                 if self.logged[-1] is metrics.TRAIN_SOFT:
                     arm = self.objective.config
                     scale = arm.temperature**2 if arm.soften == "both" else 1
-                    teacher_entropy = entropy(soften(asked.teacher, arm.temperature)).mean()
+                    teacher_entropy = entropy(soften(asked.teacher_log_probs, arm.temperature)).mean()
                     logged.append(losses.divergence + scale * teacher_entropy)
             return losses.total, torch.stack(logged)
 
@@ -87,14 +88,14 @@ class Distillation:
         data = positions.data
         changes = self.teacher is not None and self.teacher.changes
         asked = self._ask(data.labels, positions.log_probs, step, student, None if changes else self._law)
-        self._law = asked.teacher
+        self._law = asked.teacher_log_probs
         weights = self.objective.weights(asked)
         rows = evals.objective_metrics(positions, weights, self._floor(asked))
         if self.objective.config.routing is not None:
             rows += evals.routing_metrics(data, weights.routed)
         first = step == (self._config.branch.start if self._config.branch else 0)
-        if asked.teacher is not None and (first or changes):
-            rows += evals.teacher_metrics(Positions(data, asked.teacher))
+        if asked.teacher_log_probs is not None and (first or changes):
+            rows += evals.teacher_metrics(Positions(data, asked.teacher_log_probs))
         if first and self.objective.smoothing:
             rows.append(metrics.LABEL_SMOOTHING.row(self.objective.smoothing))
         return rows
@@ -108,9 +109,9 @@ class Distillation:
         if self.teacher is None and not self.objective.smoothing:
             return None
         data = EvaluationSet.held_out(self._world, HELD_OUT)
-        asked = self._ask(data.labels, uniform_like(data.labels.law), step, student)
+        asked = self._ask(data.labels, uniform_like(data.labels.log_probs), step, student)
         floor = self._floor(asked) if self.objective.config.has_one_target else None
-        teacher = None if asked.teacher is None else Positions(data, asked.teacher)
+        teacher = None if asked.teacher_log_probs is None else Positions(data, asked.teacher_log_probs)
         return evals.describe_targets(data, teacher, floor)
 
     def state(self) -> dict[str, Tensor]:
@@ -162,19 +163,23 @@ class Distillation:
         objective's), or goes by occurrences that the context does not show.
         """
         visible = self._world.shows_triggers
-        kinds = {one.kind for one in self._everyone()}
-        if (self.teacher is not None and self._mean is None) or "ema" in kinds or ("splice" in kinds and not visible):
+        unknown = any(
+            one.traits.follows_student or (one.traits.reads_occurrence and not visible) for one in self._everyone()
+        )
+        if unknown or (self.teacher is not None and self._mean is None):
             return None
         target = self.objective.target(asked, occurrence_is_visible=visible)
-        return None if target is None else forward_kl(asked.labels.law, target)
+        return None if target is None else forward_kl(asked.labels.log_probs, target)
 
     def _matched_smoothing(self, objective: Objective, teacher: teachers.Teacher) -> float:
         """The smoothing whose targets are as far from the truth as another arm's, on held-out sequences."""
         data = EvaluationSet.held_out(self._world, HELD_OUT)
-        mean = teachers.expected(teacher)
+        mean = teacher.expected()
         law = None if mean is None else mean.log_probs(data.tokens, data.labels)
         moment = teachers.Moment(0, self._config.horizon, self._config.seed)
-        asked = Asked(data.labels, law, law, uniform_like(data.labels.law), moment, torch.zeros_like(self._stationary))
+        asked = Asked(
+            data.labels, law, law, uniform_like(data.labels.log_probs), moment, torch.zeros_like(self._stationary)
+        )
         visible = self._world.shows_triggers
         target = None if law is None else objective.target(asked, occurrence_is_visible=visible)
         if target is None:
@@ -182,5 +187,5 @@ class Distillation:
                 "label_smoothing.match: the law that the other arm asks for is not known (its teacher draws inside "
                 "another, or its routing goes by quantiles); match another arm"
             )
-        distance = forward_kl(data.labels.law, target)
-        return matched_smoothing(data.labels.law, float(distance[~distance.isnan()].mean()))
+        distance = forward_kl(data.labels.log_probs, target)
+        return matched_smoothing(data.labels.log_probs, float(distance[~distance.isnan()].mean()))

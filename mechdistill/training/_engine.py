@@ -22,6 +22,7 @@ import torch
 
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
+from mechdistill.plugins import loaded, plugin
 from mechdistill.runs import RunWriter, write_text
 from mechdistill.training._loggers import Logger, logger
 from mechdistill.training._loop import Interrupted, Progress, Trainer
@@ -133,8 +134,10 @@ _messages: Any = None  # in a worker: where its progress goes
 _stop: Any = None  # in a worker: set when it shall stop
 
 
-def _start_worker(messages: Any, stop: Any) -> None:
+def _start_worker(messages: Any, stop: Any, plugins: list[str]) -> None:
     global _messages, _stop
+    for file in plugins:  # before any config arrives that only they can read
+        plugin(file)
     _messages, _stop = messages, stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -160,8 +163,8 @@ def _no_sigint() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(root: Path, config: RunConfig, settings: Settings) -> Outcome:
-    return train_one(root, config, settings, _messages.put, _stop.is_set)
+def _work(root: Path, config: dict[str, Any], settings: Settings) -> Outcome:
+    return train_one(root, RunConfig.model_validate(config), settings, _messages.put, _stop.is_set)
 
 
 def _in_processes(
@@ -177,7 +180,10 @@ def _in_processes(
         report(outcome)
 
     with ProcessPoolExecutor(
-        min(settings.jobs, len(configs)), mp_context=context, initializer=_start_worker, initargs=(messages, stop)
+        min(settings.jobs, len(configs)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(messages, stop, list(loaded())),
     ) as pool:
         try:
             while waiting or running:
@@ -195,7 +201,7 @@ def _in_processes(
                     elif len(running) < settings.jobs and unfinished.isdisjoint(map(str, config.needs)):
                         waiting.remove(config)
                         with _no_sigint():
-                            future = pool.submit(_work, root, config, settings)
+                            future = pool.submit(_work, root, config.model_dump(mode="json"), settings)
                         running[future] = config
                 done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
                 for message in _drain(messages):

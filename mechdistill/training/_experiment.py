@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mechdistill.config import ExperimentConfig, RunConfig, expand, to_yaml
+from mechdistill.config import ExperimentConfig, RunConfig, definitions, expand, to_yaml
 from mechdistill.errors import MechdistillError
+from mechdistill.registry import SESSION
 from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
 from mechdistill.training._engine import Outcome, Report, Settings, train_all
 from mechdistill.training._loggers import logger
 from mechdistill.training._references import check_references
+from mechdistill.worlds import pinned
 
 
 def _ignore(_: Any) -> None:
@@ -35,7 +37,7 @@ def train(
     out, settings = Path(out), Settings(jobs, device, tuple(loggers))
     for name in loggers:
         logger(name)  # raises before anything is written
-    plan(config, out)
+    _check_processes(plan(config, out).todo, jobs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,6 +51,17 @@ def train(
     return [trained.get(name, Outcome(name, "finished")) for name in names]
 
 
+def _check_processes(runs: list[RunConfig], jobs: int) -> None:
+    """Raise `MechdistillError` for what the processes of several jobs could not know: a definition of this session."""
+    for run in runs if jobs > 1 else ():
+        for what, origin in definitions(run).items():
+            if origin.where == SESSION.where:
+                raise MechdistillError(
+                    f"jobs={jobs}: {what} is defined in this session, where other processes do not see it; put it into "
+                    "a file (md.plugin) or train with jobs=1"
+                )
+
+
 class Plan(NamedTuple):
     """What training an experiment into a directory means."""
 
@@ -58,6 +71,7 @@ class Plan(NamedTuple):
 
 def plan(config: ExperimentConfig, out: Path) -> Plan:
     """Check that `config` can be trained into `out`, and find what is left to do; writes nothing."""
+    config = pinned(config)
     merged = _merged(config, out)
     writers = [RunWriter(out, run) for run in expand(config)]
     for writer in writers:
@@ -78,7 +92,8 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         return config
     stored = load(out)
     assert isinstance(stored, Experiment)
-    old, new = stored.config.model_dump(mode="json"), config.model_dump(mode="json")
+    there = pinned(stored.config)
+    old, new = there.model_dump(mode="json"), config.model_dump(mode="json")
     for key, was, now in _differences(old, new):
         raise MechdistillError(
             f"{key}={now!r}: {out} was made with {was!r}; only arms and seeds can be added, "
@@ -86,10 +101,10 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         )
     return config.model_copy(
         update={
-            "arms": {**stored.config.arms, **config.arms},
-            "teachers": {**stored.config.teachers, **config.teachers},
-            "seeds": tuple(dict.fromkeys((*stored.config.seeds, *config.seeds))),
-            "lr_scales": tuple(dict.fromkeys((*stored.config.lr_scales, *config.lr_scales))),
+            "arms": {**there.arms, **config.arms},
+            "teachers": {**there.teachers, **config.teachers},
+            "seeds": tuple(dict.fromkeys((*there.seeds, *config.seeds))),
+            "lr_scales": tuple(dict.fromkeys((*there.lr_scales, *config.lr_scales))),
         }
     )
 

@@ -65,7 +65,7 @@ class Labels:
         raise _lacking("rows")
 
     @cached_property
-    def law(self) -> Float[Tensor, "batch pos vocab"]:
+    def log_probs(self) -> Float[Tensor, "batch pos vocab"]:
         """The oracle's log-law, nats."""
         raise _lacking("oracle")
 

@@ -55,7 +55,6 @@ BAD = {
     "sandbox.triggers={kind: bernoulli, rate: 1.5}": "sandbox.triggers.rate",
     "sandbox.triggers={kind: bernoulli, rate: [0.1, 0.2]}": "must have one a token (64)",
     "sandbox.rows={kind: two-level, high: 65}": "rows.high=65: must be at most vocab=64",
-    "sandbox.rows={kind: corpus, path: nowhere.txt}": "rows.path=nowhere.txt: must be a readable UTF-8 text file",
     "sandbox.rows.kind=spiral": "must be one of",
     "name=../x": "name='../x'",
     "training": "--set training: must be KEY=VALUE",

@@ -21,14 +21,14 @@ def value(rows: list[dict], metric: str, **where: int) -> float:
 
 
 def test_the_oracle_is_perfect_and_uniform_is_at_chance(data: EvaluationSet) -> None:
-    oracle = inline_metrics(Positions(data, data.labels.law))
+    oracle = inline_metrics(Positions(data, data.labels.log_probs))
     assert value(oracle, "copy-accuracy", occurrence="2+") == 1
     assert value(oracle, "copy-loss", occurrence="2+") == 0
     assert value(oracle, "copy-excess", occurrence="1") == 0
     for bucket in range(4):
         assert value(oracle, "kl", bucket=bucket) == pytest.approx(0, abs=1e-6)
     vocab = data.world.vocab
-    uniform = inline_metrics(Positions(data, torch.full_like(data.labels.law, -math.log(vocab))))
+    uniform = inline_metrics(Positions(data, torch.full_like(data.labels.log_probs, -math.log(vocab))))
     assert value(uniform, "copy-loss", occurrence="2+") == pytest.approx(math.log(vocab))
     assert value(uniform, "loss") == pytest.approx(math.log(vocab))
     entropy = float(data.labels.oracle_entropy[data.ordinary].mean())
@@ -45,7 +45,7 @@ def test_a_bigram_guesser_is_perfect_on_rows_and_blind_at_copies(data: Evaluatio
 
 def test_occurrence_one_is_never_pooled_with_later_ones(data: EvaluationSet) -> None:
     """A model that is right at occurrence >= 2 only."""
-    law = data.labels.law.clone()
+    law = data.labels.log_probs.clone()
     wrong = torch.full_like(law, -math.inf)
     wrong.scatter_(-1, ((data.next_tokens + 1) % data.world.vocab)[..., None], 0.0)
     mixed = torch.where((data.labels.occurrence == 1)[..., None], wrong, law)
@@ -83,7 +83,7 @@ def test_row_curves_equal_a_loop(data: EvaluationSet) -> None:
 
 def test_a_plain_chain_has_no_copy_rows() -> None:
     data = EvaluationSet.held_out(world(triggers={"count": 0}), 8)
-    rows = inline_metrics(Positions(data, data.labels.law))
+    rows = inline_metrics(Positions(data, data.labels.log_probs))
     assert not [r for r in rows if r["metric"].startswith("copy")]
     assert all(math.isfinite(r["value"]) for r in rows)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 
+from mechdistill.config import DIVERGENCES
 from mechdistill.laws import (
-    DIVERGENCES,
     cross_entropy,
     entropy,
     forward_kl,
@@ -24,11 +24,13 @@ from mechdistill.laws import (
     soft_cross_entropy,
     total_variation,
 )
+from mechdistill.tables import resolve
 
 INF = math.inf
+FUNCTIONS = {name: resolve(kind.implementation) for name, kind in DIVERGENCES.items()}
 BETAS = {"jsd": (1e-4, 0.3, 0.5, 0.9), "normalised-jsd": (0.0, 1e-4, 0.3, 0.5, 0.9, 1 - 1e-4, 1.0)}
 CASES = [(name, {"beta": beta}) for name, betas in BETAS.items() for beta in betas]
-CASES += [(name, {}) for name in DIVERGENCES if name not in BETAS]
+CASES += [(name, {}) for name in FUNCTIONS if name not in BETAS]
 every_divergence = pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda value: str(value))
 
 seeds, scales = st.integers(0, 10_000), st.floats(0.01, 30)
@@ -49,7 +51,7 @@ def log(*probabilities: float) -> torch.Tensor:
 
 def gradient(name: str, teacher: torch.Tensor, logits: torch.Tensor, **settings: Any) -> torch.Tensor:
     leaf = logits.clone().requires_grad_()
-    DIVERGENCES[name](teacher, leaf.log_softmax(-1), **settings).sum().backward()
+    FUNCTIONS[name](teacher, leaf.log_softmax(-1), **settings).sum().backward()
     assert leaf.grad is not None
     return leaf.grad
 
@@ -89,7 +91,7 @@ def gradient_in_the_logits(name: str, p: torch.Tensor, q: torch.Tensor, beta: fl
 def test_values_are_those_of_scipy(name: str, settings: dict[str, float]) -> None:
     teacher, student = laws(0, 3, 4, 7), laws(1, 3, 4, 7)
     expected = from_the_definition(name, teacher.exp().numpy(), student.exp().numpy(), **settings)
-    np.testing.assert_allclose(DIVERGENCES[name](teacher, student, **settings).numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(FUNCTIONS[name](teacher, student, **settings).numpy(), expected, rtol=1e-9)
 
 
 @given(seeds, scales)
@@ -113,18 +115,18 @@ def test_gradients_have_their_closed_form(name: str, settings: dict[str, float])
 @every_divergence
 def test_gradients_are_those_of_finite_differences(name: str, settings: dict[str, float]) -> None:
     teacher, logits = laws(4, 2, 3, 7), scores(5, 2, 3, 7).requires_grad_()
-    torch.autograd.gradcheck(lambda x: DIVERGENCES[name](teacher, x.log_softmax(-1), **settings), (logits,))
+    torch.autograd.gradcheck(lambda x: FUNCTIONS[name](teacher, x.log_softmax(-1), **settings), (logits,))
     # in the teacher's logits too, for a teacher that learns
     student = logits.detach().log_softmax(-1)
     moving = scores(6, 2, 3, 7).requires_grad_()
-    torch.autograd.gradcheck(lambda x: DIVERGENCES[name](x.log_softmax(-1), student, **settings), (moving,))
+    torch.autograd.gradcheck(lambda x: FUNCTIONS[name](x.log_softmax(-1), student, **settings), (moving,))
 
 
 @every_divergence
 @given(seed=seeds, scale=scales)
 def test_a_law_is_at_no_distance_from_itself(name: str, settings: dict[str, float], seed: int, scale: float) -> None:
     law = laws(seed, 2, 3, 7, scale=scale)
-    assert DIVERGENCES[name](law, law, **settings).abs().max() < 1e-12
+    assert FUNCTIONS[name](law, law, **settings).abs().max() < 1e-12
     gradients = gradient(name, law, scores(seed, 2, 3, 7, scale=scale), **settings)
     torch.testing.assert_close(gradients, torch.zeros_like(law), rtol=0, atol=1e-12)
 
@@ -135,7 +137,7 @@ def test_values_are_finite_and_no_less_than_zero(
     name: str, settings: dict[str, float], seed: int, scale: float, dtype: torch.dtype
 ) -> None:
     teacher, logits = laws(seed, 2, 3, 7, scale=scale).to(dtype), scores(seed + 1, 2, 3, 7, scale=scale).to(dtype)
-    value = DIVERGENCES[name](teacher, logits.log_softmax(-1), **settings)
+    value = FUNCTIONS[name](teacher, logits.log_softmax(-1), **settings)
     assert value.dtype == dtype
     assert value.isfinite().all()
     assert (value >= -20 * torch.finfo(dtype).eps * (1 + scale)).all(), "negative beyond rounding"
@@ -255,8 +257,8 @@ def test_a_token_that_both_laws_exclude_might_as_well_not_exist(name: str, setti
     teacher_scores[..., [1, 8]] = logits[..., [1, 8]] = -INF
     kept = [0, 2, 3, 4, 5, 6, 7]
     teacher, smaller = teacher_scores.log_softmax(-1), teacher_scores[..., kept].log_softmax(-1)
-    value = DIVERGENCES[name](teacher, logits.log_softmax(-1), **settings)
-    expected = DIVERGENCES[name](smaller, logits[..., kept].log_softmax(-1), **settings)
+    value = FUNCTIONS[name](teacher, logits.log_softmax(-1), **settings)
+    expected = FUNCTIONS[name](smaller, logits[..., kept].log_softmax(-1), **settings)
     torch.testing.assert_close(value, expected)
     gradients = gradient(name, teacher, logits, **settings)
     torch.testing.assert_close(gradients[..., kept], gradient(name, smaller, logits[..., kept], **settings))
@@ -276,7 +278,7 @@ def test_a_token_that_one_law_excludes(name: str, settings: dict[str, float]) ->
     masked, full = scores(9, 2, 3, 7), scores(10, 2, 3, 7)
     masked[..., 3] = -INF
     for teacher, logits in ((masked.log_softmax(-1), full), (full.log_softmax(-1), masked)):
-        value = DIVERGENCES[name](teacher, logits.log_softmax(-1), **settings)
+        value = FUNCTIONS[name](teacher, logits.log_softmax(-1), **settings)
         expected = from_the_definition(name, teacher.exp().numpy(), logits.softmax(-1).numpy(), **settings)
         np.testing.assert_allclose(value.numpy(), expected, rtol=1e-9)  # infinite where the definition is
         infinite = is_reverse(name, settings) if teacher[0, 0, 3] == -INF else is_forward(name, settings)
@@ -338,7 +340,7 @@ def test_half_precision_logits_upcast_first_give_the_gradients_of_float64(
     exact = gradient(name, teacher.double().log_softmax(-1), logits.double(), **settings)
 
     def error(student: torch.Tensor, leaf: torch.Tensor, teacher: torch.Tensor) -> float:
-        DIVERGENCES[name](teacher, student, **settings).sum().backward()
+        FUNCTIONS[name](teacher, student, **settings).sum().backward()
         assert leaf.grad is not None
         return ((leaf.grad.double() - exact).norm() / exact.norm()).item()
 

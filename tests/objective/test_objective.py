@@ -58,7 +58,7 @@ def test_spt_downweight_scales_the_gradient_of_copyable_positions_alone() -> Non
 
     def gradient(arm: Objective) -> torch.Tensor:
         logits = torch.zeros(8, 16, 12, requires_grad=True)
-        at = asked(sandbox, teacher=None)._replace(student=logits.log_softmax(-1))
+        at = asked(sandbox, teacher=None)._replace(student_log_probs=logits.log_softmax(-1))
         arm.loss(at, data.next_tokens).total.backward()
         return logits.grad
 
@@ -93,7 +93,7 @@ def test_optimal_alpha_at_its_ends() -> None:
     at = asked()
     arm = objective(alpha={"kind": "optimal"})
     torch.testing.assert_close(
-        arm.alpha(at), optimal_alpha(at.labels.law, at.teacher, torch.full(at.labels.row.shape, 7.0))
+        arm.alpha(at), optimal_alpha(at.labels.log_probs, at.teacher_log_probs, torch.full(at.labels.row.shape, 7.0))
     )
     assert (arm.alpha(at)[at.labels.copyable] == 0).all(), "a bigram teacher is wrong where the label is certain"
 
@@ -107,10 +107,10 @@ def test_the_target_is_where_the_expected_loss_is_smallest(alpha: float, smoothi
     target = arm.target(at, occurrence_is_visible=True)
     logits = target.clamp(min=-60).requires_grad_()
     q = logits.log_softmax(-1)
-    labels = (1 - smoothing) * at.labels.law.exp() + smoothing / 12
+    labels = (1 - smoothing) * at.labels.log_probs.exp() + smoothing / 12
     loss = -(1 - alpha) * (labels * q).sum(-1)
     if alpha:
-        loss = loss + alpha * forward_kl(at.teacher, q)
+        loss = loss + alpha * forward_kl(at.teacher_log_probs, q)
     loss.sum().backward()
     assert logits.grad.abs().max() < 1e-5
 
@@ -118,13 +118,13 @@ def test_the_target_is_where_the_expected_loss_is_smallest(alpha: float, smoothi
 def test_the_target_of_standard_training_is_the_oracle_to_the_bit_and_a_perfect_teacher_changes_nothing() -> None:
     at = asked(teacher=None)
     spt = objective(alpha=0.0, teacher=None)
-    assert torch.equal(spt.target(at, occurrence_is_visible=True), at.labels.law)
+    assert torch.equal(spt.target(at, occurrence_is_visible=True), at.labels.log_probs)
     at = asked(teacher=Oracle)
     target = objective().target(at, occurrence_is_visible=True)
-    torch.testing.assert_close(target.exp(), at.labels.law.exp())
+    torch.testing.assert_close(target.exp(), at.labels.log_probs.exp())
     routed = objective(routing={"signal": "random", "quantile": 1.0})
     at = asked()
-    assert torch.equal(routed.target(at, occurrence_is_visible=True), at.labels.law), (
+    assert torch.equal(routed.target(at, occurrence_is_visible=True), at.labels.log_probs), (
         "routed positions learn from labels alone"
     )
 
@@ -144,7 +144,7 @@ def test_the_floor_of_random_routing_mixes_the_weights_that_a_position_can_expec
     for keep, kept in (("1-alpha", 0.1), (1, 1.0)):
         arm = objective(routing={"signal": "random", "quantile": 0.25, "keep": keep})
         hard, soft = 0.75 * 0.1 + 0.25 * kept, 0.75 * 0.9
-        expected = (hard * at.labels.law.exp() + soft * at.teacher.exp()) / (hard + soft)
+        expected = (hard * at.labels.log_probs.exp() + soft * at.teacher_log_probs.exp()) / (hard + soft)
         torch.testing.assert_close(arm.target(at, occurrence_is_visible=True).exp(), expected)
 
 
@@ -169,8 +169,8 @@ def test_no_target_is_claimed_where_weights_depend_on_what_the_context_does_not_
 
 def test_signals_and_alpha_read_the_law_and_not_the_draws() -> None:
     at = asked(teacher=Oracle)
-    draws = torch.where(torch.arange(12) == at.labels.law.argmax(-1, keepdim=True), 0.0, -math.inf)
-    drawn = at._replace(teacher=draws)
+    draws = torch.where(torch.arange(12) == at.labels.log_probs.argmax(-1, keepdim=True), 0.0, -math.inf)
+    drawn = at._replace(teacher_log_probs=draws)
     arm = objective(routing={"signal": "teacher-entropy", "quantile": 0.3}, alpha={"kind": "optimal"})
     for ours, theirs in zip(arm.weights(drawn), arm.weights(at), strict=True):
         assert torch.equal(ours, theirs)
@@ -181,18 +181,18 @@ def test_a_floor_under_the_divergence_changes_no_routing() -> None:
     arm = objective(
         divergence={"kind": "reverse-kl", "floor": 0.02}, routing={"signal": "teacher-entropy", "nats": 0.05}
     )
-    weights, law = arm.weights(at), at.labels.law
+    weights, law = arm.weights(at), at.labels.log_probs
     assert weights.routed.any()
     p = 0.98 * law.exp() + 0.02 / 12
-    q = at.student.exp()
+    q = at.student_log_probs.exp()
     soft = weights.soft * (q * (q / p).log()).sum(-1)
-    hard = weights.hard * -at.student[..., 0]
+    hard = weights.hard * -at.student_log_probs[..., 0]
     next_tokens = torch.zeros(8, 16, dtype=torch.long)
     torch.testing.assert_close(arm.loss(at, next_tokens).total, (hard + soft).mean())
 
 
 def test_matched_smoothing_is_as_far_from_the_truth_as_asked() -> None:
-    law = asked().labels.law
+    law = asked().labels.log_probs
     for distance in (1e-5, 0.01, 0.3, 1.0):
         s = matched_smoothing(law, distance)
         target = torch.logaddexp(law + math.log1p(-s) if s < 1 else law, torch.full_like(law, math.log(s / 12 + 1e-38)))
@@ -211,7 +211,7 @@ def test_reverse_kl_against_a_teacher_that_excludes_tokens_is_refused_unless_flo
         objective(divergence={"kind": "normalised-jsd", "beta": 1.0}).loss(at, next_tokens)
     for kind in ({"kind": "reverse-kl"}, {"kind": "normalised-jsd", "beta": 1.0}):
         loss = objective(alpha=1.0, divergence={**kind, "floor": 1e-3}).loss(at, next_tokens)
-        p = 0.999 * at.teacher.exp() + 0.001 / 12
-        q = at.student.exp()
+        p = 0.999 * at.teacher_log_probs.exp() + 0.001 / 12
+        q = at.student_log_probs.exp()
         torch.testing.assert_close(loss.total, (q * (q / p).log()).sum(-1).mean())
     assert objective(divergence={"kind": "jsd"}).loss(at, next_tokens).total.isfinite()

@@ -86,7 +86,7 @@ def test_without_noise_copyable_positions_are_certain_and_first_occurrences_are_
     labels = sandbox.labels(sequences[:, :-1])
     certain = labels.occurrence >= 2
     assert (labels.oracle_entropy[certain] == 0).all()
-    assert (labels.law.argmax(-1)[certain] == sequences[:, 1:][certain]).all()
+    assert (labels.log_probs.argmax(-1)[certain] == sequences[:, 1:][certain]).all()
     torch.testing.assert_close(
         labels.oracle_entropy[labels.occurrence == 1],
         torch.full_like(labels.oracle_entropy[labels.occurrence == 1], np.log(sandbox.vocab - 2)),
@@ -97,5 +97,5 @@ def test_entropy_rate_equals_the_mean_loss_of_the_oracle() -> None:
     sandbox = world(seq_len=64, triggers={"noise": 0.2})
     sequences = sandbox.sequences(0, 0, 2048)
     labels = sandbox.labels(sequences[:, :-1])
-    loss = -labels.law.gather(-1, sequences[:, 1:, None])[..., 0]
+    loss = -labels.log_probs.gather(-1, sequences[:, 1:, None])[..., 0]
     assert loss.mean() == pytest.approx(float(labels.oracle_entropy.mean()), abs=0.01)

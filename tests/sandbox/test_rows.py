@@ -1,10 +1,14 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mechdistill.sandbox import _rows
+from mechdistill.config import SandboxConfig
+from mechdistill.errors import MechdistillError
+from mechdistill.sandbox import Sandbox, _rows
 
 
 @given(st.integers(4, 40), st.integers(0, 2**31), st.floats(0, 1), st.floats(0, 1))
@@ -57,11 +61,6 @@ def test_dirichlet_rows_have_the_expected_entropy() -> None:
 
 
 def test_corpus_rows_are_the_texts_bigram_counts(tmp_path) -> None:
-    from collections import Counter
-
-    from mechdistill.config import SandboxConfig
-    from mechdistill.sandbox import Sandbox
-
     text = "how much wood would a woodchuck chuck if a woodchuck could chuck wood?\n" * 3
     (tmp_path / "text.txt").write_text(text)
     config = {"vocab": 8, "seq_len": 16, "rows": {"kind": "corpus", "path": str(tmp_path / "text.txt")}}
@@ -78,7 +77,30 @@ def test_corpus_rows_are_the_texts_bigram_counts(tmp_path) -> None:
     stored = sandbox.config
     assert SandboxConfig.model_validate(stored.model_dump()) == stored
     (tmp_path / "text.txt").write_text(text + "x")
-    with pytest.raises(ValueError, match="has changed since"):
-        SandboxConfig.model_validate(stored.model_dump())
-    with pytest.raises(ValueError, match=r"vocab=40: must be at most \d+, the distinct characters"):
-        SandboxConfig.model_validate({**config, "vocab": 40})
+    with pytest.raises(MechdistillError, match="has changed since"):
+        Sandbox(stored)
+    with pytest.raises(MechdistillError, match=r"vocab=40: must be at most \d+, the distinct characters"):
+        Sandbox(SandboxConfig.model_validate({**config, "vocab": 40}))
+
+
+def test_line_ends_count_once_whatever_they_are(tmp_path) -> None:
+    """The text is read the same way for counting its characters and for building its rows."""
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"abcab\r\nbca\rcab\n" * 3)
+    four = SandboxConfig.model_validate(
+        {"vocab": 4, "seq_len": 8, "rows": {"kind": "corpus", "path": str(path)}, "triggers": {"count": 0}}
+    )
+    assert set(Sandbox(four).symbols) == {"a", "b", "c", "\n"}
+    with pytest.raises(MechdistillError, match="vocab=5: must be at most 4, the distinct characters"):
+        Sandbox(four.model_copy(update={"vocab": 5}))
+
+
+def test_worlds_of_two_texts_are_two_worlds_though_nobody_wrote_down_a_hash(tmp_path) -> None:
+    path = tmp_path / "text.txt"
+    rows = {"kind": "corpus", "path": str(path)}
+    config = SandboxConfig.model_validate({"vocab": 4, "seq_len": 8, "rows": rows, "triggers": {"count": 0}})
+    identities = []
+    for text in ("abcd" * 9, "abdc" * 9, "abcd" * 9):
+        path.write_text(text)
+        identities.append(Sandbox(config).identity())
+    assert identities[0] == identities[2] != identities[1]

@@ -131,7 +131,7 @@ def test_where_sequences_draw_their_triggers_tokens_do_not_tell() -> None:
     sandbox = world(triggers=only({"kind": "bernoulli", "rate": 0.3}))
     data = sandbox.batch(0, 0, 4)
     labels = sandbox.labels(data.tokens)
-    assert labels.law.shape == (4, 16, 12)
+    assert labels.log_probs.shape == (4, 16, 12)
     with pytest.raises(ValueError, match="tokens do not say"):
         _ = labels.occurrence
     assert (sandbox.labels(data.tokens, data.triggers).occurrence > 0).any()

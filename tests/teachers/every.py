@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from mechdistill import config, teachers
 from mechdistill.model import Model
 from mechdistill.sandbox import Sandbox
-from mechdistill.teachers import Moment, Setting, Teacher, everyone
+from mechdistill.teachers import Moment, Teacher, everyone
 from mechdistill.world import Labels
 from tests.helpers import only, transformer, world
 
@@ -58,8 +58,8 @@ def built(
 ) -> Teacher:
     """The teacher of an entry."""
     sandbox = sandbox or world()
-    definitions = TypeAdapter(dict[str, config.Teacher]).validate_python(entries or ENTRIES)
-    return teachers.build(name, definitions, sandbox, sandbox.training(seed), seed, trained)
+    definitions = TypeAdapter(dict[str, config.TeacherEntry]).validate_python(entries or ENTRIES)
+    return teachers.build_teacher(name, definitions, sandbox, sandbox.training(seed), seed, trained)
 
 
 _STUDENT = transformer()
@@ -83,15 +83,11 @@ def some_tokens(sandbox: Sandbox, count: int = 8) -> tuple[torch.Tensor, Labels]
 class Given(Teacher):
     """The same law everywhere."""
 
-    kind = "given"
+    entry = config.TeacherConfig
 
     def __init__(self, probs: Sequence[float] | torch.Tensor):
         self._law = torch.as_tensor(probs).log()
         super().__init__(self._law.numpy().tobytes())
-
-    @classmethod
-    def from_config(cls, config: Any, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
-        raise NotImplementedError
 
     def log_probs(self, tokens: torch.Tensor, labels: Labels) -> torch.Tensor:
         return self._law.expand(*tokens.shape, -1)

@@ -36,10 +36,10 @@ def test_temperature_is_a_softmax_and_one_changes_nothing(temperature: float) ->
     sandbox = world()
     tokens, labels = some_tokens(sandbox)
     law = teachers.Temperature(teachers.Oracle(sandbox), temperature).log_probs(tokens, labels)
-    want = (labels.law.double() / temperature).softmax(-1)
+    want = (labels.log_probs.double() / temperature).softmax(-1)
     torch.testing.assert_close(law.exp(), want.float(), rtol=1e-4, atol=1e-6)
-    assert torch.equal(law > -torch.inf, labels.law > -torch.inf)
-    assert torch.equal(teachers.Temperature(teachers.Oracle(sandbox), 1.0).log_probs(tokens, labels), labels.law)
+    assert torch.equal(law > -torch.inf, labels.log_probs > -torch.inf)
+    assert torch.equal(teachers.Temperature(teachers.Oracle(sandbox), 1.0).log_probs(tokens, labels), labels.log_probs)
 
 
 def test_an_extreme_temperature_is_the_limit_and_no_nan() -> None:

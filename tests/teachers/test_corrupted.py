@@ -17,9 +17,9 @@ def test_noise_is_mixed_in_everywhere(epsilon: float) -> None:
     sandbox = world()
     tokens, labels = some_tokens(sandbox)
     law = teachers.Noisy(teachers.Oracle(sandbox), epsilon).log_probs(tokens, labels)
-    torch.testing.assert_close(law.exp(), (1 - epsilon) * labels.law.exp() + epsilon / 12, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(law.exp(), (1 - epsilon) * labels.log_probs.exp() + epsilon / 12, rtol=1e-5, atol=1e-7)
     if epsilon == 0:
-        assert torch.equal(law, labels.law)
+        assert torch.equal(law, labels.log_probs)
 
 
 def test_noise_below_an_entropy_leaves_the_rest_alone() -> None:
@@ -34,14 +34,14 @@ def test_noise_below_an_entropy_leaves_the_rest_alone() -> None:
     assert torch.equal(law[~low], part.log_probs(tokens, labels)[~low])
     assert low[labels.copyable].all(), "the oracle's entropy, not the row's"
     only_certain = teachers.Noisy(teachers.Oracle(sandbox), 0.3, below=0.0).log_probs(tokens, labels)
-    assert torch.equal((only_certain != labels.law).any(-1), labels.copyable)
+    assert torch.equal((only_certain != labels.log_probs).any(-1), labels.copyable)
 
 
 def test_permuting_keeps_softness_at_every_position_and_one_permutation_a_token() -> None:
     sandbox = world()
     tokens, labels = some_tokens(sandbox, 32)
     law = teachers.Permuted(teachers.Oracle(sandbox), 12, seed=3).log_probs(tokens, labels)
-    assert torch.equal(law.sort(-1).values, labels.law.sort(-1).values)
+    assert torch.equal(law.sort(-1).values, labels.log_probs.sort(-1).values)
     distinct = Given((torch.arange(12) + 1) / 78)  # shows the permutation itself
     shown = teachers.Permuted(distinct, 12, seed=3).log_probs(tokens, labels).argsort(-1)
     for token in tokens.unique():

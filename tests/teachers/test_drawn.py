@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mechdistill import teachers
-from mechdistill.teachers import Moment, Teacher, expected
+from mechdistill.teachers import Moment, Teacher
 from mechdistill.teachers._drawn import inverse_cdf
 from tests.helpers import transformer, world
 from tests.teachers.every import Given, advanced, built, some_tokens
@@ -28,7 +28,7 @@ def test_sampled_is_n_labels_and_unbiased(n: int) -> None:
     counts = drawn * n
     torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-5)
     torch.testing.assert_close(counts.sum(-1), torch.full(drawn.shape[:-1], float(n), dtype=torch.float64))
-    p = labels.law.exp().double()
+    p = labels.log_probs.exp().double()
     assert bool((drawn[:, p == 0] == 0).all()), "what is excluded is never drawn"
     z = (drawn.mean(0) - p) / (p * (1 - p) / (n * steps)).sqrt()
     z = z[(p * n * steps > 20) & (p < 1)]
@@ -42,7 +42,7 @@ def test_one_sample_of_the_oracle_is_a_label() -> None:
     law = teachers.Sampled(teachers.Oracle(sandbox), 1).log_probs(tokens, labels)
     assert set(law.unique().tolist()) == {0.0, -math.inf}
     copyable = labels.copyable
-    assert torch.equal(law[copyable], labels.law[copyable]), "and the right one where there is one"
+    assert torch.equal(law[copyable], labels.log_probs[copyable]), "and the right one where there is one"
 
 
 def test_draws_are_a_teachers_own_but_twins_share_them() -> None:
@@ -188,7 +188,7 @@ def test_ties_for_the_last_places_have_no_favourites() -> None:
 def test_mean_ties_are_the_mean_over_random_ones(tail: str) -> None:
     part = Given([0.3, 0.2, 0.2, 0.2, 0.1])
     teacher = teachers.TopK(part, 2, tail=tail)
-    mean = expected(teacher)
+    mean = teacher.expected()
     assert isinstance(mean, teachers.TopK)
     assert not mean.changes
     assert mean.id != teacher.id
@@ -196,16 +196,16 @@ def test_mean_ties_are_the_mean_over_random_ones(tail: str) -> None:
     torch.testing.assert_close(exact.sum(), torch.tensor(1.0))
     torch.testing.assert_close(laws(teacher, 400, sequences=16).mean((0, 1, 2)), exact, rtol=0, atol=3e-3)
     sampled = teachers.Sampled(part, 2)
-    assert expected(teachers.Sampled(teacher, 3)).id == mean.id
-    assert expected(teachers.TopK(sampled, 2)) is None, "the head of a draw is not the head of the law"
+    assert teachers.Sampled(teacher, 3).expected().id == mean.id
+    assert teachers.TopK(sampled, 2).expected() is None, "the head of a draw is not the head of the law"
 
 
 def test_an_oracles_top_one_is_its_best_guess() -> None:
     sandbox = world(triggers={"noise": 0.1})
     tokens, labels = some_tokens(sandbox, 32)
     top = teachers.TopK(teachers.Oracle(sandbox), 1).log_probs(tokens, labels)
-    best = labels.law.gather(-1, top.argmax(-1, keepdim=True))[..., 0]
-    assert torch.equal(best, labels.law.amax(-1))
+    best = labels.log_probs.gather(-1, top.argmax(-1, keepdim=True))[..., 0]
+    assert torch.equal(best, labels.log_probs.amax(-1))
 
 
 def test_a_bucket_stays_near_a_zipf_law_that_renormalising_loses() -> None:

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from mechdistill import teachers
-from mechdistill.config import expand
+from mechdistill.config import TEACHERS, expand
 from mechdistill.model import Bigram, Model
 from mechdistill.sandbox import Sandbox
-from mechdistill.teachers import Moment, Teacher, everyone, expected
+from mechdistill.tables import resolve
+from mechdistill.teachers import Moment, Teacher, everyone
 from mechdistill.training._distillation import Distillation
 from tests.helpers import micro, only, transformer, world
 from tests.teachers.every import ENTRIES, WORLDS, advanced, built, some_tokens, trained
@@ -16,13 +17,15 @@ DRAWING = {"sampled", "top-k", "top-k-bucket", "nested"}
 
 
 def test_every_registered_teacher_is_tried_here_and_in_the_schema() -> None:
-    assert {entry["kind"] for entry in ENTRIES.values()} == set(teachers.TEACHERS)
-    assert all(teacher.kind == kind for kind, teacher in teachers.TEACHERS.items())
+    assert {entry["kind"] for entry in ENTRIES.values()} == set(TEACHERS)
+    for kind, record in TEACHERS.items():
+        assert record.name == kind
+        assert resolve(record.implementation).entry is record.config
 
 
-@pytest.mark.parametrize("kind", teachers.TEACHERS)
+@pytest.mark.parametrize("kind", TEACHERS)
 def test_docstrings_give_chance_and_source(kind: str) -> None:
-    doc = teachers.TEACHERS[kind].__doc__
+    doc = resolve(TEACHERS[kind].implementation).__doc__
     assert doc is not None
     assert "Source: " in doc
     assert "chance" in doc
@@ -213,10 +216,10 @@ def test_everyone_visits_shared_parts_once_however_deep() -> None:
 def test_expected_is_the_teacher_itself_unless_it_draws() -> None:
     for name in set(ENTRIES) - DRAWING:
         teacher = built(name)
-        assert expected(teacher) is teacher
-    assert expected(built("nested")) is None
+        assert teacher.expected() is teacher
+    assert built("nested").expected() is None
     sampled = built("sampled")
-    assert expected(sampled) is sampled.parts[0]
+    assert sampled.expected() is sampled.parts[0]
 
 
 def test_a_moments_draws_depend_on_purpose_seed_and_step_alone() -> None:

@@ -107,13 +107,13 @@ def test_a_strong_pull_back_is_the_teacher_and_a_weak_one_takes_all_it_can() -> 
     sandbox = world()
     tokens, labels = some_tokens(sandbox, 32)
     calm = teachers.Tilted(teachers.Oracle(sandbox), sandbox, beta=1000.0, horizon=2).log_probs(tokens, labels)
-    torch.testing.assert_close(calm.exp(), labels.law.exp(), rtol=0, atol=2e-3)
+    torch.testing.assert_close(calm.exp(), labels.log_probs.exp(), rtol=0, atol=2e-3)
     teacher = teachers.Tilted(teachers.Oracle(sandbox), sandbox, beta=1e-4)
     greedy = teacher.log_probs(tokens, labels).exp()
     good = (greedy * teacher.reward[tokens]).sum(-1)
-    possible = (labels.law.exp() * teacher.reward[tokens]).sum(-1) > 0
+    possible = (labels.log_probs.exp() * teacher.reward[tokens]).sum(-1) > 0
     torch.testing.assert_close(good[possible], torch.ones_like(good[possible]))
-    assert torch.equal(greedy[labels.copyable], labels.law.exp()[labels.copyable]), "a certain target stays"
+    assert torch.equal(greedy[labels.copyable], labels.log_probs.exp()[labels.copyable]), "a certain target stays"
 
 
 def test_tuning_gains_what_it_costs() -> None:
@@ -123,7 +123,7 @@ def test_tuning_gains_what_it_costs() -> None:
     labels = sandbox.labels(tokens)
     beta = 0.7
     teacher = teachers.Tilted(teachers.Oracle(sandbox), sandbox, beta=beta)
-    p, tuned = labels.law[0].exp(), teacher.log_probs(tokens, labels)[0].exp()
+    p, tuned = labels.log_probs[0].exp(), teacher.log_probs(tokens, labels)[0].exp()
 
     def value(q: torch.Tensor) -> torch.Tensor:
         return (q * teacher.reward).sum(-1) - beta * torch.where(q > 0, q * (q / p).log(), 0.0).sum(-1)
@@ -151,7 +151,7 @@ def test_a_row_whose_whole_support_is_rewarded_stays_what_it_is_at_horizon_1() -
     teacher = teachers.Tilted(teachers.Bigram(sandbox), sandbox, beta=0.1, share=1.0)
     tokens = torch.arange(12)[None]
     labels = sandbox.labels(tokens)
-    change = (teacher.log_probs(tokens, labels).exp() - labels.law.exp()).abs().amax(-1)[0]
+    change = (teacher.log_probs(tokens, labels).exp() - labels.log_probs.exp()).abs().amax(-1)[0]
     certain = torch.from_numpy(sandbox.row_entropy == 0)
     assert 0 < certain.sum() < 12
     assert torch.equal(change == 0, certain)

@@ -63,7 +63,7 @@ def test_heads_are_scored_in_a_world_without_oracle_or_triggers() -> None:
 def test_what_a_world_lacks_is_said_in_one_line() -> None:
     letters = Letters()
     labels = letters.labels(letters.evaluation(2).tokens)
-    for field in ("occurrence", "copyable", "bucket", "law", "oracle_entropy"):
+    for field in ("occurrence", "copyable", "bucket", "log_probs", "oracle_entropy"):
         with pytest.raises(MechdistillError, match="this world has no"):
             getattr(labels, field)
     with pytest.raises(MechdistillError, match="teacher 'x': needs a world that knows its own law"):

@@ -1,0 +1,101 @@
+"""Routing: which positions of an arm lose the distillation term, and the signals that say so.
+
+To add a signal: a function of `Seen` in `mechdistill.objective`, and its line in `SIGNALS`. A user's own comes by
+`@md.routing_signal`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mechdistill.config._base import Config, exactly_whole
+from mechdistill.config._kinds import one_of
+from mechdistill.registry import Registry
+from mechdistill.tables import Function
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What positions can be routed by."""
+
+    name: str
+    implementation: Function
+    """`Seen` -> [batch, pos]."""
+    asks_the_student: bool = False
+    """Whether it depends on what the student knows."""
+    reads_occurrence: bool = False
+    """Whether it depends on which tokens are triggers, also where the context does not show that."""
+    is_random: bool = False
+    """Whether it is independent of all else and uniform in [0, 1)."""
+    is_in_nats: bool = True
+    """Whether a threshold in nats means something."""
+    has_tails: bool = True
+    """Whether its lowest and its highest positions differ."""
+    cut: float | None = None
+    """Where it says itself which positions are low: up to here."""
+
+
+SIGNALS: Registry[Signal] = Registry(
+    "routing signal",
+    (
+        Signal("teacher-entropy", "mechdistill.objective._routing:teacher_entropy"),
+        Signal(
+            "oracle-class",
+            "mechdistill.objective._routing:oracle_class",
+            reads_occurrence=True,
+            is_in_nats=False,
+            cut=0.5,
+        ),
+        Signal("student-entropy", "mechdistill.objective._routing:student_entropy", asks_the_student=True),
+        Signal("student-teacher-kl", "mechdistill.objective._routing:student_teacher_kl", asks_the_student=True),
+        Signal("random", "mechdistill.objective._routing:random", is_random=True, is_in_nats=False, has_tails=False),
+    ),
+)
+"""By name."""
+
+
+def _known(name: str) -> str:
+    if name not in SIGNALS:
+        raise PydanticCustomError("signal", "Input should be {rule}", {"rule": one_of(SIGNALS)})
+    return name
+
+
+class RoutingConfig(Config):
+    """Positions that lose the distillation term, chosen by a signal; ties are broken at random."""
+
+    signal: Annotated[str, AfterValidator(_known)]
+    """oracle-class knows which positions are copyable: they are its low tail."""
+    tail: Literal["low", "high"] = "low"
+    """Route where the signal is lowest, or highest."""
+    quantile: float | None = Field(default=None, ge=0, le=1)
+    """Fraction of positions to route."""
+    nats: float | None = Field(default=None, ge=0)
+    """Route where the signal is at most (tail: low) or at least (high) this."""
+    scope: Literal["sequence", "batch"] = "sequence"
+    """Within which the fraction holds."""
+    keep: Annotated[Literal["1-alpha", 1], BeforeValidator(lambda v: v if isinstance(v, str) else exactly_whole(v))] = (
+        "1-alpha"
+    )
+    """Weight of the cross-entropy at routed positions."""
+
+    @property
+    def by(self) -> Signal:
+        """What its signal is."""
+        return SIGNALS[self.signal]
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> Self:
+        signal = self.by
+        if not signal.has_tails and (self.nats is not None or self.tail != "low"):
+            raise ValueError(f"signal={self.signal}: has neither nats nor tails; give quantile only")
+        if not signal.is_in_nats and self.nats is not None:
+            neither = "" if signal.cut is None else ", or neither for exactly its class"
+            raise ValueError(f"nats: {self.signal} is no entropy; give quantile{neither}")
+        given = (self.quantile is not None) + (self.nats is not None)
+        if given != 1 and not (given == 0 and signal.cut is not None):
+            raise ValueError("quantile: give exactly one of quantile (a fraction) and nats (a threshold)")
+        if self.scope != "sequence" and self.quantile is None:
+            raise ValueError("scope=batch: has no effect without quantile; drop it")
+        return self

@@ -1,0 +1,89 @@
+"""Teachers that training makes: a model with plain cross-entropy, and the checkpoints along its way."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mechdistill.config._base import Name, Seed, Stage, Whole, ascending
+from mechdistill.config._teacher import TeacherConfig, Traits
+from mechdistill.tables.metrics import COPY_ACCURACY
+
+_WATCHED = (COPY_ACCURACY.name,)  # at occurrence >= 2
+
+
+def _watched(metric: str) -> str:
+    """Refuse a metric that training does not watch."""
+    if metric not in _WATCHED:
+        rule = " or ".join(map(repr, _WATCHED))
+        raise PydanticCustomError("until", "Input should be {rule}", {"rule": rule})
+    return metric
+
+
+class CheckpointTeacher(TeacherConfig, kind="checkpoint"):
+    """A model trained with plain cross-entropy: by this experiment for each student seed, or an earlier run's."""
+
+    until: dict[Annotated[str, AfterValidator(_watched)], Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        default=None, min_length=1
+    )
+    """Stop at the first inline evaluation that reaches this value (copy-accuracy is at occurrence >= 2)."""
+    seed: Literal["per-student"] | Seed = "per-student"
+    """Every student seed has its own teacher, so that teacher luck is inside the interval; a number: all share it."""
+    data: Literal["fresh", "same"] = "fresh"
+    """fresh: a stream of its own; same: its student's own sequences from their start (seed: per-student only)."""
+    training: dict[str, Any] | None = None
+    """Overrides of `training` for this teacher."""
+    model: dict[str, Any] | None = None
+    """Overrides of `model` for this teacher."""
+    sandbox: dict[str, Any] | None = None
+    """Overrides of `sandbox` for this teacher."""
+    run: str | None = None
+    """Directory of an earlier run, instead of training one."""
+    step: Whole | Literal["last"] | None = None
+    """Checkpoint of that run."""
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> Self:
+        if self.run is None and self.step is not None:
+            raise ValueError(f"step={self.step}: needs `run`, the directory of an earlier run; name it or drop step")
+        if self.data == "same" and self.seed != "per-student":
+            raise ValueError("data=same: needs seed=per-student, since every student has its own sequences")
+        if self.run is not None:
+            for key in ("until", "training", "model", "sandbox"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: has no effect on an earlier run's checkpoint; drop it or drop run")
+            if self.seed != "per-student" or self.data != "fresh":
+                key = "seed" if self.data == "fresh" else "data"
+                raise ValueError(f"{key}: has no effect on an earlier run's checkpoint; drop it or drop run")
+        return self
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether this experiment trains it."""
+        return self.run is None
+
+
+class ProgressiveTeacher(TeacherConfig, kind="progressive"):
+    """The checkpoints of one teacher's own training, one after another (Panigrahi et al. 2025)."""
+
+    traits: ClassVar = Traits(moves=True)
+
+    of: Name
+    """A checkpoint teacher that this experiment trains."""
+    stages: tuple[Stage, ...] = Field(
+        default=((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)), min_length=1, strict=False
+    )
+    """Pairs (from, checkpoint): from this fraction of the student's training on, the teacher's checkpoint nearest to
+    that fraction of its own."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        ascending(self.stages)
+        return self
+
+    def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
+        """Raise ValueError unless the checkpoints will be there."""
+        of = teachers[self.of]
+        if not (isinstance(of, CheckpointTeacher) and of.is_trained_here):
+            raise ValueError(f"of={self.of}: must be a checkpoint teacher that this experiment trains")
