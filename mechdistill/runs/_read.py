@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import pandas as pd
 from pydantic import ValidationError
+from torch import Tensor
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _metrics
+from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
 from mechdistill.runs._files import read_json, read_text
 from mechdistill.runs._status import read_status
@@ -20,6 +21,7 @@ from mechdistill.runs._tables import read_table
 from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
 from mechdistill.tables import ROW_CURVES, Measure
+from mechdistill.world import World
 from mechdistill.worlds import open_world
 
 Step = int | Literal["last"]
@@ -30,11 +32,12 @@ class Run:
 
     def __init__(self, path: Path):
         self.path = path
-        data = parse_yaml(read_text(path / layout.CONFIG), str(path / layout.CONFIG))
+        file = path / layout.CONFIG
+        data = _migrate.config(parse_yaml(read_text(file), str(file)), file)
         try:
             self.config = RunConfig.model_validate(data)
         except ValidationError as error:
-            raise MechdistillError(f"{path / layout.CONFIG}: {problem(error)}") from None
+            raise MechdistillError(f"{file}: {problem(error)}") from None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, steps={len(self.steps)})"
@@ -62,15 +65,15 @@ class Run:
         """Steps that have a checkpoint, ascending."""
         return layout.checkpoint_steps(self.path)
 
-    @cached_property
-    def world(self) -> Sandbox:
-        """The world it was trained in."""
-        return open_world(self.config.sandbox)
-
     @property
+    def world(self) -> World:
+        """The world it was trained in: what every measure asks for, whatever kind of world it is."""
+        return self.sandbox
+
+    @cached_property
     def sandbox(self) -> Sandbox:
-        """Its world, as what it is: a sandbox."""
-        return self.world
+        """The same as the sandbox that it is, with its config, matrices and sampler."""
+        return open_world(self.config.sandbox)
 
     def resolve(self, step: Step = "last") -> int:
         """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
@@ -91,7 +94,7 @@ class Run:
     def model(self, step: Step = "last") -> Model:
         """The hooked model of a checkpoint, in eval mode on the CPU."""
         step = self.resolve(step)
-        weights = self._weights(step).tensors
+        weights = self.weights(step)
         sandbox = self.config.sandbox
         model = build(self.config.model, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -102,6 +105,10 @@ class Run:
             raise MechdistillError(f"{path}: does not fit {layout.CONFIG} (at {differing}); restore the run's own file")
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
+
+    def weights(self, step: Step = "last") -> dict[str, Tensor]:
+        """The tensors of a checkpoint by name, checked."""
+        return self._weights(self.resolve(step)).tensors
 
     def weights_digest(self, step: Step = "last") -> str:
         """SHA-256 of a checkpoint's tensors: equal iff the weights are, bit for bit."""
@@ -121,7 +128,9 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """Inline metrics so far, as the long `metrics` table."""
         path = self.path / layout.METRICS
-        return read_table(path, _metrics.COLUMNS) if path.exists() else _metrics.table(self.path, self.config)
+        if path.exists():
+            return read_table(path, _metrics.COLUMNS, _migrate.OF_METRICS)
+        return _metrics.table(self.path, self.config)
 
     def targets(self) -> pd.DataFrame | None:
         """What it is taught, row by row (the `row-curves` columns): its teacher's law, and its objective's floor.
@@ -129,7 +138,8 @@ class Run:
         None where labels alone teach it, as they are.
         """
         path = self.path / layout.TARGETS
-        return read_table(path, [column.name for column in ROW_CURVES.columns]) if path.exists() else None
+        columns = [column.name for column in ROW_CURVES.columns]
+        return read_table(path, columns, _migrate.OF_ROWS) if path.exists() else None
 
     def cached(
         self,

@@ -22,7 +22,7 @@ import torch
 
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
-from mechdistill.plugins import loaded, plugin
+from mechdistill.plugins import plugin
 from mechdistill.runs import RunWriter, write_text
 from mechdistill.training._loggers import Logger, logger
 from mechdistill.training._loop import Interrupted, Progress, Trainer
@@ -45,6 +45,7 @@ class Settings:
     jobs: int = 1  # runs at a time
     device: str = "cpu"
     loggers: tuple[str, ...] = ()  # names, where metrics go besides the run directory
+    plugins: tuple[str, ...] = ()  # the user's files, which other processes have to load too
 
 
 Report = Callable[[Progress | Outcome], None]
@@ -134,7 +135,7 @@ _messages: Any = None  # in a worker: where its progress goes
 _stop: Any = None  # in a worker: set when it shall stop
 
 
-def _start_worker(messages: Any, stop: Any, plugins: list[str]) -> None:
+def _start_worker(messages: Any, stop: Any, plugins: tuple[str, ...]) -> None:
     global _messages, _stop
     for file in plugins:  # before any config arrives that only they can read
         plugin(file)
@@ -183,7 +184,7 @@ def _in_processes(
         min(settings.jobs, len(configs)),
         mp_context=context,
         initializer=_start_worker,
-        initargs=(messages, stop, list(loaded())),
+        initargs=(messages, stop, settings.plugins),
     ) as pool:
         try:
             while waiting or running:

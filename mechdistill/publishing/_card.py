@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mechdistill.config import CorpusRows, RunConfig
-from mechdistill.runs._read import Experiment, Run
-from mechdistill.runs._words import network, teachers, treatment, world
+from mechdistill.runs import Experiment, Run, network, teachers, treatment, world
 from mechdistill.tables import headline
 
 _LOAD_RUN = """\
@@ -68,10 +67,10 @@ def _what(source: Run | Experiment, runs: list[Run]) -> str:
         config = source.config
         kind = "the training of a teacher" if config.is_teacher else "one student"
         return (
-            f"A small language model trained with mechdistill in a synthetic world: {kind}, arm `{config.arm}`, seed "
-            f"{config.seed}. Its checkpoints lie under `checkpoints/`, one file a step."
+            f"A small language model trained with mechdistill in a synthetic world: {kind}, arm "
+            f"`{config.treatment}`, seed {config.seed}. Its checkpoints lie under `checkpoints/`, one file a step."
         )
-    arms = ", ".join(f"`{arm}`" for arm in dict.fromkeys(run.config.arm for run in runs))
+    arms = ", ".join(f"`{arm}`" for arm in dict.fromkeys(run.config.treatment for run in runs))
     seeds = ", ".join(map(str, sorted({run.config.seed for run in runs})))
     return (
         f"Matched twins trained with mechdistill in a synthetic world: {len(runs)} runs, arms {arms}, seeds {seeds}. "
@@ -81,7 +80,7 @@ def _what(source: Run | Experiment, runs: list[Run]) -> str:
 
 def _by_arm(configs: list[RunConfig], describe: Callable[[RunConfig], str]) -> str:
     """What all arms share, or a line an arm."""
-    texts = {config.arm: describe(config) for config in configs}
+    texts = {config.treatment: describe(config) for config in configs}
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "\n".join(f"- `{arm}`: {text}" for arm, text in texts.items())
@@ -154,4 +153,5 @@ def _versions(provenance: Mapping[str, Any]) -> str:
     lines = [f"- {name} {version}" for name, version in {**named, **packages}.items() if version]
     for key in ("created", "revision"):
         lines += [f"- {key}: {provenance[key]}"] if key in provenance else []
+    lines += [f"- plug-in {plugin['file']} (SHA-256 `{plugin['sha256']}`)" for plugin in provenance.get("plugins", [])]
     return "\n".join([*lines, f"- published with mechdistill {metadata.version('mechdistill')}"])
