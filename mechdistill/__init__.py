@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mechdistill.extend import ablation, attention_score, head_score, measure, metric
     from mechdistill.model import from_transformer_lens, to_transformer_lens
     from mechdistill.plugins import plugin
+    from mechdistill.publishing import publish
     from mechdistill.registry import Registry
-    from mechdistill.runs import Experiment, Run, load, publish, sql
+    from mechdistill.runs import Experiment, Run, load, sql
     from mechdistill.tables import Measure
     from mechdistill.training import train
 
@@ -43,7 +44,7 @@ _HOMES = {
     "metric": "mechdistill.extend",
     "plugin": "mechdistill.plugins",
     "prompt": "mechdistill.analysis",
-    "publish": "mechdistill.runs",
+    "publish": "mechdistill.publishing",
     "sql": "mechdistill.runs",
     "to_transformer_lens": "mechdistill.model",
     "train": "mechdistill.training",

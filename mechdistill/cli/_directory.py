@@ -8,7 +8,8 @@ import pandas as pd
 
 from mechdistill.cli._print import print_json, stderr, stdout, table
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Run, load, network, publish, treatment, world
+from mechdistill.publishing import publish
+from mechdistill.runs import Run, load, network, treatment, world
 from mechdistill.tables import HEADLINES, headline
 
 

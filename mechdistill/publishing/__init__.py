@@ -1,1 +1,5 @@
-"""A run or an experiment for other people: model card and folders."""
+"""A run or an experiment for other people: a folder that they can load, with a model card."""
+
+from mechdistill.publishing._publish import publish
+
+__all__ = ["publish"]

@@ -1,4 +1,4 @@
-"""The run directory: write, read, lock, query, publish. It knows nothing of what is measured.
+"""The run directory: write, read, lock, query, copy. It knows nothing of what is measured.
 
 Names are imported when first used: a query over many runs needs no torch and should not wait for it.
 """
@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mechdistill.runs._copy import copy_run
     from mechdistill.runs._files import remove_leftovers, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
     from mechdistill.runs._numerics import numerics
-    from mechdistill.runs._publish import publish
     from mechdistill.runs._query import list_runs, sql
     from mechdistill.runs._read import Experiment, Run, Step, load
     from mechdistill.runs._weights import Weights
-    from mechdistill.runs._words import network, treatment, world
+    from mechdistill.runs._words import network, teachers, treatment, world
     from mechdistill.runs._writer import RunWriter
 
 _HOMES = {
@@ -27,14 +27,15 @@ _HOMES = {
     "RunWriter": "_writer",
     "Step": "_read",
     "Weights": "_weights",
+    "copy_run": "_copy",
     "exclusive": "_lock",
     "list_runs": "_query",
     "load": "_read",
     "network": "_words",
     "numerics": "_numerics",
-    "publish": "_publish",
     "remove_leftovers": "_files",
     "sql": "_query",
+    "teachers": "_words",
     "treatment": "_words",
     "world": "_words",
     "write_text": "_files",
@@ -49,14 +50,15 @@ __all__ = [
     "RunWriter",
     "Step",
     "Weights",
+    "copy_run",
     "exclusive",
     "list_runs",
     "load",
     "network",
     "numerics",
-    "publish",
     "remove_leftovers",
     "sql",
+    "teachers",
     "treatment",
     "world",
     "write_text",

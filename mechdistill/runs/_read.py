@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 from pydantic import ValidationError
+from torch import Tensor
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
 from mechdistill.errors import MechdistillError
@@ -20,6 +21,7 @@ from mechdistill.runs._tables import read_table
 from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
 from mechdistill.tables import ROW_CURVES, Measure
+from mechdistill.world import World
 from mechdistill.worlds import open_world
 
 Step = int | Literal["last"]
@@ -62,15 +64,15 @@ class Run:
         """Steps that have a checkpoint, ascending."""
         return layout.checkpoint_steps(self.path)
 
-    @cached_property
-    def world(self) -> Sandbox:
-        """The world it was trained in."""
-        return open_world(self.config.sandbox)
-
     @property
+    def world(self) -> World:
+        """The world it was trained in: what every measure asks for, whatever kind of world it is."""
+        return self.sandbox
+
+    @cached_property
     def sandbox(self) -> Sandbox:
-        """Its world, as what it is: a sandbox."""
-        return self.world
+        """The same as the sandbox that it is, with its config, matrices and sampler."""
+        return open_world(self.config.sandbox)
 
     def resolve(self, step: Step = "last") -> int:
         """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
@@ -91,7 +93,7 @@ class Run:
     def model(self, step: Step = "last") -> Model:
         """The hooked model of a checkpoint, in eval mode on the CPU."""
         step = self.resolve(step)
-        weights = self._weights(step).tensors
+        weights = self.weights(step)
         sandbox = self.config.sandbox
         model = build(self.config.model, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -102,6 +104,10 @@ class Run:
             raise MechdistillError(f"{path}: does not fit {layout.CONFIG} (at {differing}); restore the run's own file")
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
+
+    def weights(self, step: Step = "last") -> dict[str, Tensor]:
+        """The tensors of a checkpoint by name, checked."""
+        return self._weights(self.resolve(step)).tensors
 
     def weights_digest(self, step: Step = "last") -> str:
         """SHA-256 of a checkpoint's tensors: equal iff the weights are, bit for bit."""

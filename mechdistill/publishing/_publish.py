@@ -4,25 +4,17 @@ machine."""
 import os
 import re
 import shutil
-import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel
 
-from mechdistill.config import RunConfig, expand, to_yaml
+from mechdistill.config import expand, to_yaml
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import _layout as layout
-from mechdistill.runs._cache import cached_tables
-from mechdistill.runs._card import card
-from mechdistill.runs._files import write_json, write_text
-from mechdistill.runs._read import Experiment, Run
-from mechdistill.runs._tables import read_source, read_table, write_table
-from mechdistill.runs._weights import save_weights
-from mechdistill.tables import MEASURES
+from mechdistill.publishing._card import card
+from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, write_text
 
-_STATUS = ("state", "step", "steps", "tokens", "seconds")
 # of provenance.json; the rest (host, process, kernel) says where its author works
 _PROVENANCE = ("created", "revision", "python", "conditions", "packages")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
@@ -61,9 +53,11 @@ def publish(
     try:
         configs = [_portable(run.config) for run in runs]
         for run, config in zip(runs, configs, strict=True):
-            _copy(run, config, temporary if run is source else temporary / config.path, checkpoints)
+            target = temporary if run is source else temporary / config.path
+            steps = run.steps if checkpoints == "all" else [run.resolve("last")]
+            copy_run(run, target, config=config, provenance=_provenance(run), steps=steps)
         if isinstance(source, Experiment):
-            write_text(temporary / layout.EXPERIMENT, to_yaml(_portable(source.config)))
+            write_text(temporary / EXPERIMENT, to_yaml(_portable(source.config)))
         write_text(temporary / "README.md", card(source, runs, configs, _provenance(runs[0]), license))
         temporary.rename(whole)
     except OSError as error:
@@ -86,29 +80,6 @@ def _finished(source: Run | Experiment) -> list[Run]:
             "single runs"
         )
     return runs
-
-
-def _copy(run: Run, config: RunConfig, target: Path, checkpoints: str) -> None:
-    write_text(target / layout.CONFIG, to_yaml(config))
-    write_json(target / layout.PROVENANCE, _provenance(run))
-    write_json(target / layout.STATUS, {key: run.status[key] for key in _STATUS})
-    write_table(target / layout.METRICS, run.metrics())
-    targets = run.targets()
-    if targets is not None:
-        write_table(target / layout.TARGETS, targets)
-    for step in run.steps if checkpoints == "all" else [run.resolve("last")]:
-        record = {"step": str(step), "run": run.name}
-        save_weights(layout.checkpoint_path(target, step), run._weights(step).tensors, record)
-    known = cached_tables(run.path)
-    for path in set((run.path / "tables").glob("*.parquet")) - {table.path for table in known}:
-        warnings.warn(f"left out: {path}: is no table of ours", stacklevel=3)
-    for table in known:
-        try:
-            columns = MEASURES[table.measure].all_columns
-            copy = read_table(table.path, columns)
-            write_table(target / "tables" / table.path.name, copy, source=read_source(table.path) or "")
-        except MechdistillError as error:
-            warnings.warn(f"left out: {error}", stacklevel=3)
 
 
 def _provenance(run: Run) -> dict[str, Any]:

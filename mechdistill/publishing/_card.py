@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mechdistill.config import CorpusRows, RunConfig
-from mechdistill.runs._read import Experiment, Run
-from mechdistill.runs._words import network, teachers, treatment, world
+from mechdistill.runs import Experiment, Run, network, teachers, treatment, world
 from mechdistill.tables import headline
 
 _LOAD_RUN = """\
