@@ -3,7 +3,7 @@
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._compare import compare, outcomes
 from mechdistill.analysis._prompt import Prompt, prompt
-from mechdistill.analysis._source import definitions, source_digest
+from mechdistill.analysis._source import definitions
 
 __all__ = [
     "Applied",
@@ -14,5 +14,4 @@ __all__ = [
     "measured",
     "outcomes",
     "prompt",
-    "source_digest",
 ]

@@ -12,10 +12,11 @@ from typing import Any, Literal, SupportsIndex
 
 import pandas as pd
 
-from mechdistill.analysis._source import definitions, source_digest
+from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError
 from mechdistill.positions import HELD_OUT
 from mechdistill.runs import Experiment, Run
+from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
 from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_run
 
@@ -167,4 +168,4 @@ def _checked(measure: Measure, table: Any) -> pd.DataFrame:
 
 def _of_run(table: pd.DataFrame, run: Run, step: int) -> pd.DataFrame:
     tokens = run.tokens_at(step)
-    return with_run(table, run=run.name, arm=run.config.arm, seed=run.config.seed, step=step, tokens=tokens)
+    return with_run(table, run=run.name, arm=run.config.treatment, seed=run.config.seed, step=step, tokens=tokens)

@@ -32,18 +32,18 @@ def compare(
         return _between(first, second, formed)
     runs = _finished(first)
     baseline = baseline or _usual_baseline(first)
-    there = sorted({run.config.arm for run in runs})
+    there = sorted({run.config.treatment for run in runs})
     if baseline not in there:
         known = ", ".join(there) or "none"
         raise MechdistillError(
             f"--baseline {baseline}: no finished run of that arm in {first.path}; there are: {known}"
         )
-    world = next(run.config.sandbox for run in runs if run.config.arm == baseline)
+    world = next(run.config.sandbox for run in runs if run.config.treatment == baseline)
     same = [run for run in runs if run.config.sandbox == world]
-    _left_out({run.config.arm for run in runs if run not in same}, f"in another sandbox than {baseline}")
-    if len({run.config.arm for run in same}) < 2:
+    _left_out({run.config.treatment for run in runs if run not in same}, f"in another sandbox than {baseline}")
+    if len({run.config.treatment for run in same}) < 2:
         raise MechdistillError(f"{first.path}: only {baseline} has finished runs in its sandbox; train another arm")
-    return _compare(outcomes([(run.config.arm, run) for run in same], formed), baseline)
+    return _compare(outcomes([(run.config.treatment, run) for run in same], formed), baseline)
 
 
 def outcomes(runs: Sequence[tuple[str, Run]], formed: float | None = None) -> pd.DataFrame:
@@ -79,14 +79,15 @@ def _compare(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
 def _between(first: Experiment, second: Experiment, formed: float | None) -> pd.DataFrame:
     """Arms of the second experiment against those of the same name in the first."""
     ours, theirs = _finished(first), _finished(second)
-    shared = [arm for arm in {run.config.arm: 0 for run in theirs} if arm in {run.config.arm for run in ours}]
+    there = {run.config.treatment for run in ours}
+    shared = [arm for arm in dict.fromkeys(run.config.treatment for run in theirs) if arm in there]
     tables: list[pd.DataFrame] = []
     for arm in shared:
         pair = [
             (f"{e.path}:{arm}", run)
             for e, runs in ((first, ours), (second, theirs))
             for run in runs
-            if run.config.arm == arm
+            if run.config.treatment == arm
         ]
         if len({run.config.sandbox.model_dump_json() for _, run in pair}) > 1:
             _left_out({arm}, "in different sandboxes")

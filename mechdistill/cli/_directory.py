@@ -26,7 +26,7 @@ def show_run(directory: Path, as_json: bool) -> None:
     config = run.config
     steps, tables = row["checkpoints"], row["tables"]
     lines: dict[str, Any] = {
-        "experiment": f"{config.experiment}, arm {config.arm}, seed {config.seed}",
+        "experiment": f"{config.experiment}, arm {config.treatment}, seed {config.seed}",
         "state": f"{row['state']}, step {row['step'] or 0} of {config.steps}, {row['tokens'] or 0:,} tokens"
         + (f", {row['seconds']:.0f} s" if row["seconds"] is not None else "")
         + (f": {row['message']}" if row["message"] else ""),
@@ -53,7 +53,7 @@ def _record(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "experiment": run.config.experiment,
-        "arm": run.config.arm,
+        "arm": run.config.treatment,
         "seed": run.config.seed,
         **{key: status[key] for key in ("state", "step", "tokens", "seconds", "message")},
         "path": str(run.path),

@@ -155,7 +155,7 @@ def _results(out: Path, experiment: ExperimentConfig, outcomes: list[Outcome]) -
     rows: list[dict[str, Any]] = []
     for config in expand(experiment):
         name, path = str(config.path), out / config.path
-        row: dict[str, Any] = {"run": name, "arm": config.arm, "seed": config.seed, "path": str(path)}
+        row: dict[str, Any] = {"run": name, "arm": config.treatment, "seed": config.seed, "path": str(path)}
         row["state"] = states[name]
         if (path / "status.json").exists():
             run = Run(path)

@@ -2,11 +2,11 @@
 
 import hashlib
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from mechdistill.config._base import Model, Name
+from mechdistill.config._base import Model, Name, exactly_whole
 from mechdistill.config._experiment import ExperimentConfig
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import ArmConfig
@@ -32,10 +32,10 @@ class Branch(Model):
 class RunConfig(Model):
     """A student of one arm and one seed, or one teacher's own training."""
 
-    version: int = 1
+    version: Annotated[Literal[2], BeforeValidator(exactly_whole)] = 2
     experiment: Name
-    arm: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$")]
-    """Name of the treatment: its arm, and the learning rate or branch; 'teacher:<name>' for a teacher's training."""
+    treatment: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$")]
+    """Its arm, and the learning rate or branch (spt-lr-x0.5); 'teacher:<name>' for a teacher's training."""
     seed: int
     """Student seed: twins share it, and so do a student and its teacher."""
     init_seed: int
@@ -59,13 +59,13 @@ class RunConfig(Model):
     @property
     def path(self) -> PurePosixPath:
         """Where the run lies inside its experiment."""
-        folder = PurePosixPath("teachers", self.arm.removeprefix(TEACHER_ARM))
-        return (folder if self.is_teacher else PurePosixPath(self.arm)) / f"seed-{self.seed}"
+        folder = PurePosixPath("teachers", self.treatment.removeprefix(TEACHER_ARM))
+        return (folder if self.is_teacher else PurePosixPath(self.treatment)) / f"seed-{self.seed}"
 
     @property
     def is_teacher(self) -> bool:
         """Whether this is a teacher's own training."""
-        return self.arm.startswith(TEACHER_ARM)
+        return self.treatment.startswith(TEACHER_ARM)
 
     def teacher_path(self, name: str) -> PurePosixPath:
         """Where the run lies that trains one of its checkpoint teachers."""
@@ -138,7 +138,7 @@ def expand(experiment: ExperimentConfig) -> list[RunConfig]:
                 branch = Branch(trunk=trunk.name, start=start, horizon=horizon)
             student = RunConfig(
                 experiment=experiment.name,
-                arm=treatment.name,
+                treatment=treatment.name,
                 seed=seed,
                 init_seed=seed,
                 data_seed=seed,
@@ -168,7 +168,7 @@ def _teacher_run(experiment: ExperimentConfig, path: PurePosixPath) -> RunConfig
     assert isinstance(definition, CheckpointTeacher)
     return RunConfig(
         experiment=experiment.name,
-        arm=f"{TEACHER_ARM}{name}",
+        treatment=f"{TEACHER_ARM}{name}",
         seed=seed,
         init_seed=hashed_seed(f"init:{name}:{seed}"),
         data_seed=seed if definition.data == "same" else hashed_seed(f"data:{name}:{seed}"),

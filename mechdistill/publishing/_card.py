@@ -67,10 +67,10 @@ def _what(source: Run | Experiment, runs: list[Run]) -> str:
         config = source.config
         kind = "the training of a teacher" if config.is_teacher else "one student"
         return (
-            f"A small language model trained with mechdistill in a synthetic world: {kind}, arm `{config.arm}`, seed "
-            f"{config.seed}. Its checkpoints lie under `checkpoints/`, one file a step."
+            f"A small language model trained with mechdistill in a synthetic world: {kind}, arm "
+            f"`{config.treatment}`, seed {config.seed}. Its checkpoints lie under `checkpoints/`, one file a step."
         )
-    arms = ", ".join(f"`{arm}`" for arm in dict.fromkeys(run.config.arm for run in runs))
+    arms = ", ".join(f"`{arm}`" for arm in dict.fromkeys(run.config.treatment for run in runs))
     seeds = ", ".join(map(str, sorted({run.config.seed for run in runs})))
     return (
         f"Matched twins trained with mechdistill in a synthetic world: {len(runs)} runs, arms {arms}, seeds {seeds}. "
@@ -80,7 +80,7 @@ def _what(source: Run | Experiment, runs: list[Run]) -> str:
 
 def _by_arm(configs: list[RunConfig], describe: Callable[[RunConfig], str]) -> str:
     """What all arms share, or a line an arm."""
-    texts = {config.arm: describe(config) for config in configs}
+    texts = {config.treatment: describe(config) for config in configs}
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "\n".join(f"- `{arm}`: {text}" for arm, text in texts.items())

@@ -10,6 +10,7 @@ import pandas as pd
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
+from mechdistill.runs import _migrate
 from mechdistill.runs._files import read_text, write_text
 from mechdistill.tables import METRICS_LOG, RUN_COLUMNS, frame, with_run
 
@@ -34,9 +35,9 @@ def read(run: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
+            rows.append(_migrate.metric_row(json.loads(line)))
+        except (json.JSONDecodeError, AttributeError, KeyError) as error:
+            if number < len(lines) or not isinstance(error, json.JSONDecodeError):
                 raise MechdistillError(f"{path}, line {number}: damaged; delete the run to train it afresh") from None
     return rows
 
@@ -51,5 +52,5 @@ def table(run: Path, config: RunConfig) -> pd.DataFrame:
     """The log as the long `metrics` table with the run's columns."""
     rows = read(run)
     when = pd.DataFrame({key: [row.pop(key) for row in rows] for key in ("step", "tokens")}, dtype="Int64")
-    named = with_run(when, run=str(config.path), arm=config.arm, seed=config.seed)
+    named = with_run(when, run=str(config.path), arm=config.treatment, seed=config.seed)
     return pd.concat([named, frame(METRICS_LOG, rows)], axis=1)

@@ -4,26 +4,17 @@ Only files of that folder are read, and before the query runs; the query itself 
 file. Neither torch nor a YAML parser is needed, so that hundreds of runs answer at once.
 """
 
-import os
-import re
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import _layout as layout
-from mechdistill.runs import _metrics
-from mechdistill.runs._cache import cached_tables
-from mechdistill.runs._files import read_text
-from mechdistill.runs._status import read_status
+from mechdistill.runs._find import Found, find
+from mechdistill.runs._views import measured, metrics
 from mechdistill.tables import MEASURES, METRICS_LOG, RUN_COLUMNS, RUNS, Column, Table
 
 _EXPERIMENT = Column("experiment", "string", "path of the experiment inside the folder; a lone run's own experiment")
@@ -34,9 +25,6 @@ _LIST = tuple(
     for name in ("run", "experiment", "arm", "seed", "state", "step", "tokens", "seconds", "path")
 )
 _ARROW = {"string": pa.large_string(), "Int64": pa.int64(), "float64": pa.float64(), "boolean": pa.bool_()}
-# the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
-_HEAD = re.compile(r"""^(experiment|arm|seed): *["']?([A-Za-z0-9:_-]+)["']? *(?:#.*)?$""", re.MULTILINE)
-_MARKS = {layout.CONFIG, layout.STATUS, layout.METRICS, layout.METRICS_LOG}  # any of them makes a directory a run
 
 
 def list_runs(folder: str | Path = "runs") -> pd.DataFrame:
@@ -45,7 +33,7 @@ def list_runs(folder: str | Path = "runs") -> pd.DataFrame:
     A directory that is damaged or no run of ours is left out with a warning that names it. Raises `MechdistillError`
     where there is no such folder.
     """
-    return _frame(_run_rows(_find(Path(folder))))
+    return _frame(_run_rows(find(Path(folder))))
 
 
 def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
@@ -58,7 +46,7 @@ def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
 
     Raises `MechdistillError` where there is no such folder, or DuckDB refuses the query.
     """
-    found = _find(Path(folder))
+    found = find(Path(folder))
     views: dict[str, tuple[pa.Schema, Callable[[], pa.Table]]] = {"runs": (_schema(_LIST), lambda: _run_rows(found))}
     tables: tuple[Table, ...] = (METRICS_LOG, *MEASURES.values())
     for table in tables:
@@ -83,158 +71,26 @@ def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
         connection.close()
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A run's directory and what it says of itself."""
-
-    path: Path
-    experiment: str
-    run: str
-    arm: str
-    seed: int
-    status: dict[str, Any]
-
-
-def _find(folder: Path) -> list[_Found]:
-    """The runs under a folder by experiment, students first."""
-    if not folder.is_dir():
-        raise MechdistillError(f"{folder}: no such directory; give the folder that holds your runs")
-    found: list[_Found] = []
-    for path, experiment in _candidates(folder):
-        try:
-            found.append(_identify(folder, path, experiment))
-        except MechdistillError as error:
-            _leave_out(error)
-    return sorted(found, key=lambda run: (run.experiment, run.run.startswith("teachers/"), run.arm, run.seed, run.path))
-
-
-def _candidates(folder: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Directories that look like runs, each with the experiment directory around it."""
-    experiments: dict[Path, Path | None] = {}
-    for name, folders, files in os.walk(
-        folder, onerror=lambda error: _leave_out(f"{error.filename}: {error.strerror}")
-    ):
-        here = Path(name)
-        around = here if layout.EXPERIMENT in files else experiments.get(here.parent)
-        if _MARKS.intersection(files):
-            folders.clear()
-            yield here, around
-        for child in folders:
-            if (here / child).is_symlink():
-                _leave_out(f"{here / child}: is a link; give the directory that it points to")
-        experiments[here] = around
-
-
-def _identify(folder: Path, path: Path, around: Path | None) -> _Found:
-    config = path / layout.CONFIG
-    for file in (config, path / layout.STATUS):
-        _refuse_link(file)
-    head = dict(_HEAD.findall(read_text(config)))
-    if not {"experiment", "arm", "seed"} <= set(head) or not head["seed"].isdecimal():
-        raise MechdistillError(f"{config}: names no experiment, arm and seed; restore it, or move what is no run away")
-    arm, seed = head["arm"], int(head["seed"])
-    run = str(RunConfig.model_construct(arm=arm, seed=seed).path)
-    experiment = head["experiment"]
-    if around is not None:
-        if str(path.relative_to(around)) != run:
-            raise MechdistillError(f"{config}: is that of {run}, not of {path.relative_to(around)}; restore its files")
-        experiment = folder.resolve().name if around == folder else str(around.relative_to(folder))
-    return _Found(path, experiment, run, arm, seed, read_status(path))
-
-
-def _refuse_link(path: Path) -> None:
-    """A run directory from somebody else must not make us read another place."""
-    if path.is_symlink():
-        raise MechdistillError(f"{path}: is a link; put the file itself there")
-
-
-def _leave_out(reason: MechdistillError | str) -> None:
-    warnings.warn(f"left out: {reason}", stacklevel=2)
-
-
 def _schema(columns: tuple[Column, ...]) -> pa.Schema:
     return pa.schema([(column.name, _ARROW[column.dtype]) for column in columns])
 
 
-def _run_rows(found: list[_Found]) -> pa.Table:
+def _run_rows(found: list[Found]) -> pa.Table:
     rows = [{**vars(run), **run.status, "path": str(run.path)} for run in found]
     return pa.Table.from_pylist(rows, schema=_schema(_LIST))
 
 
-def _rows(found: list[_Found], wanted: Table, schema: pa.Schema) -> pa.Table:
+def _rows(found: list[Found], wanted: Table, schema: pa.Schema) -> pa.Table:
     """The rows of one view."""
+    columns = pa.schema(list(schema)[:-2])  # without what only a view has
+    read = metrics(found, columns) if wanted is METRICS_LOG else measured(found, wanted.name, columns)
     tables: list[pa.Table] = [schema.empty_table()]
-    for run in found:
-        own = _metric_table(run, schema) if wanted is METRICS_LOG else _measured(run, wanted.name, schema)
-        for table in own:
-            for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, str(run.path))):
-                cells = pa.repeat(pa.scalar(value, pa.large_string()), len(table))
-                table = table.append_column(column, cells)
-            tables.append(table)
+    for run, table in read:
+        for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, str(run.path))):
+            cells = pa.repeat(pa.scalar(value, pa.large_string()), len(table))
+            table = table.append_column(column, cells)
+        tables.append(table)
     return pa.concat_tables(tables)
-
-
-def _metric_table(run: _Found, schema: pa.Schema) -> list[pa.Table]:
-    path, log = run.path / layout.METRICS, run.path / layout.METRICS_LOG
-    try:
-        if path.exists():
-            return [_read(path, run, schema)]
-        if not log.exists():
-            return []
-        _refuse_link(log)
-        own = {"run": run.run, "arm": run.arm, "seed": run.seed}
-        columns = pa.schema(list(schema)[:-2])
-        return [pa.Table.from_pylist([row | own for row in _metrics.read(run.path)], schema=columns)]
-    except (MechdistillError, pa.ArrowException, TypeError) as error:
-        _leave_out(
-            error if isinstance(error, MechdistillError) else f"{log}: damaged; delete the run to train it afresh"
-        )
-        return []
-
-
-def _measured(run: _Found, name: str, schema: pa.Schema) -> list[pa.Table]:
-    """The cached tables of a measure, the newest of each checkpoint."""
-    newest: dict[int | None, tuple[Path, pa.Table]] = {}
-    files = [(file.path.lstat().st_mtime_ns, file) for file in cached_tables(run.path, name)]
-    for _, file in sorted(files):
-        if file.step is None:
-            _leave_out(f"{file.path}: was measured by an earlier version; `mechdistill {name}` measures it again")
-            continue
-        try:
-            table = _read(file.path, run, schema)
-        except MechdistillError as error:
-            _leave_out(error)
-            continue
-        if not len(table):
-            continue
-        if file.step in newest:
-            older = newest[file.step][0]
-            _leave_out(f"{older}: {file.path.name} is a newer table of the same checkpoint; delete one of them")
-        newest[file.step] = file.path, table
-    return [table for _, table in newest.values()]
-
-
-def _read(path: Path, run: _Found, schema: pa.Schema) -> pa.Table:
-    """A run's parquet file without the two columns that the view adds; raises `MechdistillError` if it is damaged.
-
-    Its pages have checksums, which arrow compares here. The digest of all values that `read_table` compares would
-    take longer than all of the rest.
-    """
-    _refuse_link(path)
-    columns = pa.schema(list(schema)[:-2])
-    try:
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
-        table = file.read(use_threads=False).replace_schema_metadata(None)
-        fits = table.schema.names == columns.names
-        if fits and table.schema != columns:
-            table = table.cast(columns)
-    except Exception as error:  # a damaged header makes pyarrow raise nearly anything
-        raise MechdistillError(f"{path}: corrupt ({type(error).__name__}); delete it") from None
-    if not fits:
-        raise MechdistillError(f"{path}: corrupt (it has other columns than its table); delete it")
-    if set(table["run"].unique().to_pylist()) - {run.run}:
-        raise MechdistillError(f"{path}: is not about {run.run}; restore the run's own file")
-    return table
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, 
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _metrics
+from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
 from mechdistill.runs._files import read_json, read_text
 from mechdistill.runs._status import read_status
@@ -32,11 +32,12 @@ class Run:
 
     def __init__(self, path: Path):
         self.path = path
-        data = parse_yaml(read_text(path / layout.CONFIG), str(path / layout.CONFIG))
+        file = path / layout.CONFIG
+        data = _migrate.config(parse_yaml(read_text(file), str(file)), file)
         try:
             self.config = RunConfig.model_validate(data)
         except ValidationError as error:
-            raise MechdistillError(f"{path / layout.CONFIG}: {problem(error)}") from None
+            raise MechdistillError(f"{file}: {problem(error)}") from None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, steps={len(self.steps)})"
@@ -127,7 +128,9 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """Inline metrics so far, as the long `metrics` table."""
         path = self.path / layout.METRICS
-        return read_table(path, _metrics.COLUMNS) if path.exists() else _metrics.table(self.path, self.config)
+        if path.exists():
+            return read_table(path, _metrics.COLUMNS, _migrate.OF_METRICS)
+        return _metrics.table(self.path, self.config)
 
     def targets(self) -> pd.DataFrame | None:
         """What it is taught, row by row (the `row-curves` columns): its teacher's law, and its objective's floor.
@@ -135,7 +138,8 @@ class Run:
         None where labels alone teach it, as they are.
         """
         path = self.path / layout.TARGETS
-        return read_table(path, [column.name for column in ROW_CURVES.columns]) if path.exists() else None
+        columns = [column.name for column in ROW_CURVES.columns]
+        return read_table(path, columns, _migrate.OF_ROWS) if path.exists() else None
 
     def cached(
         self,

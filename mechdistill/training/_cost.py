@@ -60,7 +60,7 @@ class _Pace(NamedTuple):
 
 def _kind(run: RunConfig) -> str:
     training = run.training.model_copy(update={"tokens": 1, "lr": 1, "branches": None})
-    same = {"arm": "", "seed": 0, "init_seed": 0, "data_seed": 0, "training": training, "branch": None}
+    same = {"treatment": "", "seed": 0, "init_seed": 0, "data_seed": 0, "training": training, "branch": None}
     return run.model_copy(update=same).model_dump_json()
 
 

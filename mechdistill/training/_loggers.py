@@ -83,7 +83,7 @@ class WandbLogger:
             id=run_id(config),
             name=str(config.path),
             group=config.experiment,
-            job_type=config.arm,
+            job_type=config.treatment,
             config=config.model_dump(mode="json"),
             resume="allow",
             reinit="create_new",

@@ -64,7 +64,7 @@ def test_holm_covers_the_primaries_alone(experiment: Experiment) -> None:
 
 
 def test_formation_counts_tokens_and_runs_that_never_form_count_as_the_horizon(experiment: Experiment) -> None:
-    runs = [(run.config.arm, run) for run in experiment.runs if run.config.arm in ("spt", "dpt")]
+    runs = [(run.config.treatment, run) for run in experiment.runs if run.config.treatment in ("spt", "dpt")]
     never = outcomes(runs, formed=1.0)
     assert set(never[never["metric"] == FORMATION.name]["value"]) == {16 * 4 * 24}
     always = outcomes(runs, formed=0.0)

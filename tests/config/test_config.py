@@ -149,8 +149,8 @@ def test_twins_differ_in_the_treatment_only_and_teachers_are_nobodys_twin() -> N
     ]
     by_name = {str(run.path): run for run in runs}
     spt, dpt = by_name["spt/seed-0"], by_name["dpt/seed-0"]
-    same = spt.model_dump(exclude={"arm", "objective", "teachers"})
-    assert same == dpt.model_dump(exclude={"arm", "objective", "teachers"})
+    same = spt.model_dump(exclude={"treatment", "objective", "teachers"})
+    assert same == dpt.model_dump(exclude={"treatment", "objective", "teachers"})
     assert [str(path) for path in dpt.needs] == ["teachers/young/seed-0"]
     assert spt.needs == ()
     seeds = {(run.init_seed, run.data_seed) for run in runs}

@@ -12,8 +12,9 @@ import mechdistill as md
 from mechdistill.config import RunConfig, expand, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run, list_runs, sql
-from mechdistill.runs._query import _identify
+from mechdistill.runs._find import identify
 from mechdistill.runs._tables import read_table, write_table
+from mechdistill.source import source_digest
 from mechdistill.tables import MEASURES, METRICS_LOG, ROW_CURVES, RUN_COLUMNS
 from tests.helpers import copied, micro
 
@@ -54,7 +55,7 @@ def test_runs_of_several_experiments_are_listed(measured: Path) -> None:
     assert list(found["experiment"]) == 3 * ["deeper/down"] + 3 * ['it\'s a "run"; --']
     for row in found.to_dict("records"):
         run = Run(Path(row["path"]))
-        expected = {"run": run.name, "arm": run.config.arm, "seed": run.config.seed}
+        expected = {"run": run.name, "arm": run.config.treatment, "seed": run.config.seed}
         expected |= {key: run.status[key] for key in ("state", "step", "tokens", "seconds")}
         assert {key: row[key] for key in expected} == expected
 
@@ -122,14 +123,17 @@ def test_a_run_by_itself_and_an_experiment_by_itself(copy: Path, tmp_path: Path)
         assert (alone["run"].item(), alone["experiment"].item()) == ("spt/seed-0", "micro")
 
 
-@pytest.mark.parametrize("name", ["spt", "true", "123", "null", "1e3", "no", "a_b-c", "0x1F"])
+@pytest.mark.parametrize(
+    "name", ["spt", "true", "123", "null", "1e3", "no", "a_b-c", "0x1F", "spt-lr-x0.5", "1.5", "1..2"]
+)
 def test_every_name_that_a_config_can_have_is_read_without_yaml(name: str, tmp_path: Path) -> None:
-    config = next(run for run in expand(micro()) if run.arm == "teacher:young")
+    config = next(run for run in expand(micro()) if run.treatment == "teacher:young")
     for arm in (name, f"teacher:{name}"):
-        named = RunConfig.model_validate(config.model_dump() | {"arm": arm, "experiment": name, "seed": 17})
+        other = {"treatment": arm, "experiment": name.replace(".", ""), "seed": 17}
+        named = RunConfig.model_validate(config.model_dump() | other)
         (tmp_path / "config.yaml").write_text(to_yaml(named))
-        found = _identify(tmp_path, tmp_path, None)
-        assert (found.run, found.arm, found.seed, found.experiment) == (str(named.path), arm, 17, name)
+        found = identify(tmp_path, tmp_path, None)
+        assert (found.run, found.arm, found.seed, found.experiment) == (str(named.path), arm, 17, named.experiment)
 
 
 @pytest.mark.parametrize(
@@ -220,12 +224,24 @@ def test_the_newest_table_of_a_checkpoint_counts_and_the_older_is_named(measured
     run = Path(shutil.copytree(next(measured.glob("it*")) / "spt/seed-0", tmp_path / "run"))
     (older,) = run.glob(f"tables/row-curves-{24:08d}-*.parquet")
     columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
-    write_table(
-        run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet", read_table(older, columns).assign(value=7.0)
-    )
+    newer = read_table(older, columns).assign(value=7.0)
+    write_table(run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet", newer, source=source_digest())
     found, said = left_out(lambda: sql("SELECT DISTINCT value FROM row_curves", tmp_path))
     assert found["value"].tolist() == [7.0]
     assert [str(older) in line for line in said] == [True]
+
+
+def test_tables_of_another_source_are_shown_and_said_to_be_in_one_line(measured: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(next(measured.glob("it*")), tmp_path / "copy"))
+    columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
+    for path in copy.rglob("tables/row-curves-*.parquet"):
+        write_table(path, read_table(path, columns), source="0123456789abcdef")
+    found, said = left_out(lambda: sql("SELECT DISTINCT run FROM row_curves", tmp_path))
+    assert len(found) == 3
+    assert said == [
+        "3 tables of row-curves, by another source than the present; `mechdistill row-curves` measures anew"
+    ]
+    assert left_out(lambda: sql("FROM induction_scores", tmp_path))[1] == []
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ for steps in ((0, 5, 10), (5, 10, 15)):
 
 
 def a_run(**changes: Any) -> RunConfig:
-    return next(run for run in expand(micro(**changes)) if run.arm == "spt")
+    return next(run for run in expand(micro(**changes)) if run.treatment == "spt")
 
 
 def sessions(name: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -85,7 +85,7 @@ def test_a_failed_run_stops_no_other_and_is_reported_with_its_log(
     step = Trainer._train_step
 
     def broken(self: Trainer) -> None:
-        if self.config.arm == "dpt" and self.step == 7:
+        if self.config.treatment == "dpt" and self.step == 7:
             raise ZeroDivisionError("a bug of ours")
         step(self)
 
@@ -150,7 +150,7 @@ def test_the_presets_of_the_study_have_the_arms_that_it_needs() -> None:
     assert {name: full.arms[name] for name in core.arms} == dict(core.arms), "the core is part of the whole"
     kinds = {teacher.kind for teacher in full.teachers.values()}
     assert {"oracle", "bigram", "noisy", "permuted", "tilted", "top-k", "splice", "sampled", "checkpoint"} <= kinds
-    names = {run.arm for run in expand(full)}
+    names = {run.treatment for run in expand(full)}
     assert {"trunk-spt-at-2000000", "trunk-dpt-90-at-4000000", "scarce-dpt-90", "label-smoothing"} <= names
     assert {"paper", "paper-full"} <= set(preset_names())
 

@@ -95,7 +95,7 @@ def test_a_branch_trained_alone_from_its_trunks_checkpoint_has_the_same_bits(
 
 def test_a_branch_is_what_a_plain_loop_makes_of_the_trunks_state(whole: Experiment) -> None:
     """An independent answer: torch alone, from the stored state, on the stream where the trunk left it."""
-    config = next(run for run in expand(trunk()) if run.arm == "spt-at-1536")
+    config = next(run for run in expand(trunk()) if run.treatment == "spt-at-1536")
     state = load_weights(whole.path / "spt/seed-0/branches/step-00000018.safetensors")
     sandbox = Sandbox(config.sandbox)
     model = build(config.model, d_vocab=12, n_ctx=16, init_seed=5)
