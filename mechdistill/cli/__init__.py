@@ -11,11 +11,13 @@ def main() -> None:
     import typer
 
     from mechdistill.cli._app import app
+    from mechdistill.cli._plugins import load_plugins
 
     usage_error = typer.BadParameter.__base__  # typer does not export it
     warnings.showwarning = _one_line
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        arguments = load_plugins(sys.argv[1:])
+        app()(arguments or ["--help"], standalone_mode=False)
     except MechdistillError as error:
         _fail(str(error))
     except Exception as error:

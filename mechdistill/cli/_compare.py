@@ -1,27 +1,42 @@
 """`mechdistill compare`: arms against their baseline over seeds, as a table, a figure or JSON."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
-from rich.table import Table
+import typer
 
-from mechdistill import plots
-from mechdistill.analysis import compare
-from mechdistill.cli._print import number, print_json, stderr, stdout, table, write_figure
+from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, load
 from mechdistill.tables import OUTCOMES
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
 
-def show_comparison(
-    directory: Path, other: Path | None, baseline: str | None, formed: float | None, as_json: bool
+    from mechdistill.runs import Experiment
+
+
+def compare(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An experiment directory.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Another one: compare its arms with those of the first.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="ARM", help="The arm to compare with; default: spt.")] = None,
+    formed: Annotated[
+        float | None,
+        typer.Option(metavar="ACCURACY", min=0, max=1, help="Copy accuracy at which the copy circuit has formed."),
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """What each arm changed, with intervals and, where nothing is found, what could have been found."""
+    """What distillation changed: every arm against its baseline over seeds, with intervals."""
+    from mechdistill import analysis, plots
+    from mechdistill.cli._print import print_json, stderr, stdout, write_figure
+
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
-    result = compare(first, second, baseline=baseline, formed=formed)
-    if as_json:
+    result = analysis.compare(first, second, baseline=baseline, formed=formed)
+    if json:
         print_json(result)
         return
     for metric, part in result.groupby("metric", sort=False):
@@ -31,14 +46,18 @@ def show_comparison(
     write_figure(directory, "compare", plots.comparison_figure(result))
 
 
-def _experiment(path: Path) -> Experiment:
+def _experiment(path: Path) -> "Experiment":
+    from mechdistill.runs import Experiment, load
+
     found = load(path)
     if not isinstance(found, Experiment):
         raise MechdistillError(f"{path}: is one run; give its experiment's directory, like {path.parent.parent}")
     return found
 
 
-def _table(metric: str, part: pd.DataFrame) -> Table:
+def _table(metric: str, part: "pd.DataFrame") -> "Table":
+    from mechdistill.cli._print import number, table
+
     outcome = OUTCOMES[metric]
     digits = outcome.digits
     rows: list[list[str]] = [
@@ -47,7 +66,7 @@ def _table(metric: str, part: pd.DataFrame) -> Table:
             row["baseline"],
             str(row["n"]),
             number(row["difference"], digits),
-            f"{number(row['low'], digits)} to {number(row['high'], digits)}" if pd.notna(row["low"]) else "-",
+            _interval(number(row["low"], digits), number(row["high"], digits)),
             number(row["p"], 4),
             number(row["p_sign_flip"], 4),
             number(row["p_holm"], 4),
@@ -70,12 +89,16 @@ def _table(metric: str, part: pd.DataFrame) -> Table:
     return table(title, columns, rows, right=2)
 
 
-def _inconclusive(result: pd.DataFrame) -> list[str]:
+def _interval(low: str, high: str) -> str:
+    return low if low == "-" else f"{low} to {high}"
+
+
+def _inconclusive(result: "pd.DataFrame") -> list[str]:
     """What is not known, and how large a difference would have been found four times in five."""
     lines: list[str] = []
-    for row in result.to_dict("records"):
+    for row, unknown in zip(result.to_dict("records"), result["low"].isna(), strict=True):
         name = f"{row['metric']}, {row['arm']}"
-        if pd.isna(row["low"]):
+        if unknown:
             lines.append(f"{name}: {row['note']}")
         elif row["low"] <= 0 <= row["high"]:
             lines.append(

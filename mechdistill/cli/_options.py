@@ -8,3 +8,4 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Fresh = Annotated[bool, typer.Option("--no-cache", help="Compute anew instead of reading cached tables.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A run or an experiment directory.")]
+Folder = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where runs lie, at any depth.")]

@@ -62,3 +62,19 @@ def write_figure(directory: Path, name: str, figure: Any) -> None:
     path = directory / FIGURES / f"{name}.html"
     write_text(path, to_html(figure))
     stderr.print(f"figure: {path}   (opens offline; tables: {directory}/**/tables)")
+
+
+def print_rows(rows: pd.DataFrame, as_json: bool) -> None:
+    """Any table, as it is."""
+    if as_json:
+        print_json(rows)
+        return
+    cells = [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
+    numbers = next((i for i, kind in enumerate(rows.dtypes) if pd.api.types.is_numeric_dtype(kind)), len(rows.columns))
+    stdout().print(table("", list(rows.columns), cells, right=numbers))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.6g}"
+    return "-" if value is None or value is pd.NA or value is pd.NaT else str(value)

@@ -1,27 +1,63 @@
-"""`mechdistill train`: progress while it runs, a table of what came out, and what to do next."""
+"""`mechdistill train`: what it will cost, progress while it runs, a table of what came out, and what to do next."""
 
 import os
-import signal
 import sys
-import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+import typer
 
-from mechdistill.cli._print import number, print_json, stderr, stdout, table
-from mechdistill.config import ExperimentConfig, expand
+from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Run
-from mechdistill.tables import HEADLINES, MEASURES, TRAINED, frame, headline
-from mechdistill.training import Cost, Outcome, estimate, plan, train
-from mechdistill.training import Progress as Step
+from mechdistill.tables import HEADLINES, MEASURES, TRAINED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from mechdistill.config import ExperimentConfig
+    from mechdistill.training import Cost, Outcome
 
 
-def run_training(
-    experiment: ExperimentConfig,
+def train(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXPERIMENT.yaml]", help="Experiment file; without one, a preset."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A preset: see `mechdistill presets`.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like training.lr=1e-3."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the runs go; default runs/<name of the experiment>."),
+    ] = None,
+    arms: Annotated[str | None, typer.Option(metavar="A,B", help="Only these arms.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0-4", help="These seeds: 0-4, or 0,2,5.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Runs at a time, one core each; default: every core."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu, cuda, mps, or auto: a GPU if there is one.")
+    ] = "cpu",
+    logger: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Also log to wandb or trackio.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    json: Json = False,
+) -> None:
+    """Train an experiment's arms, with and without distillation, and the teachers they need.
+
+    Without arguments: the preset `quickstart` into runs/quickstart. Run the same command again to resume.
+    """
+    from mechdistill.cli._arguments import read_arguments
+
+    config = read_arguments(experiment, preset, settings or [], arms, seeds)
+    _train(config, out or Path("runs") / config.name, jobs, device, logger or [], dry_run, json)
+
+
+def _train(
+    experiment: "ExperimentConfig",
     out: Path,
     jobs: int | None,
     device: str,
@@ -30,18 +66,25 @@ def run_training(
     as_json: bool,
 ) -> None:
     """Say what it costs, train, print what came out; exits 1 if a run failed, 130 if interrupted."""
+    import pandas as pd
+
+    from mechdistill import training  # torch: only once the arguments are sound
+    from mechdistill.cli._print import print_json, stderr, stdout
+    from mechdistill.cli._progress import Display, Stopper
+    from mechdistill.config import expand
+
     device = _device(device)
-    todo = plan(experiment, out).todo
+    todo = training.plan(experiment, out).todo
     jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
-    cost = estimate(experiment, todo, jobs, device)
+    cost = training.estimate(experiment, todo, jobs, device)
     finished = len(expand(experiment)) - len(todo)
     stderr.print(f"{out}: {_in_words(cost, jobs)}" + f"; {finished} runs are finished" * bool(finished))
     if dry_run:
         if as_json:
             print_json(pd.DataFrame([cost._asdict()]))
         return
-    with _Stopper() as stopper, _Display(experiment) as display:
-        outcomes = train(
+    with Stopper() as stopper, Display() as display:
+        outcomes = training.train(
             experiment,
             out,
             jobs=jobs,
@@ -65,7 +108,7 @@ def run_training(
     stderr.print(f"next: mechdistill {first} {out}    (then {', '.join(then)})")
 
 
-def _in_words(cost: Cost, jobs: int) -> str:
+def _in_words(cost: "Cost", jobs: int) -> str:
     if not cost.runs:
         return "nothing left to train"
     time = f"{cost.seconds:.0f} s" if cost.seconds < 100 else f"{cost.seconds / 60:.0f} min"
@@ -88,72 +131,14 @@ def _device(name: str) -> str:
     return name
 
 
-class _Stopper:
-    """Ctrl-C (or SIGTERM) asks the runs to stop and store their state; a second one stops at once."""
+def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]") -> "pd.DataFrame":
+    from mechdistill.config import expand
+    from mechdistill.runs import Run
+    from mechdistill.tables import frame, headline
 
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "_Stopper":
-        self._before = {sign: signal.signal(sign, self._ask) for sign in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for sign, handler in self._before.items():
-            signal.signal(sign, handler)
-
-    def _ask(self, number: int, stack: FrameType | None) -> None:
-        del number, stack
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        stderr.print("stopping: storing each run's state (Ctrl-C again to stop at once)")
-
-
-class _Display:
-    """A bar for each run that is training, with tokens/s and time left; plain lines where stderr is no terminal."""
-
-    def __init__(self, experiment: ExperimentConfig):
-        self._tokens = {str(run.path): run.training.batch * run.sandbox.seq_len for run in expand(experiment)}
-        self._bars: dict[str, TaskID] = {}
-        self._started = time.monotonic()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            console=stderr,
-            disable=not stderr.is_terminal,
-            transient=True,
-        )
-
-    def __enter__(self) -> "_Display":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, news: Step | Outcome) -> None:
-        if isinstance(news, Outcome):
-            self._end(news)
-            return
-        if news.run not in self._bars:
-            self._bars[news.run] = self._progress.add_task(news.run, total=news.steps, rate="")
-        rate = f"{news.tokens_per_second / 1000:.0f}k tokens/s"
-        self._progress.update(self._bars[news.run], completed=news.step, rate=rate)
-
-    def _end(self, outcome: Outcome) -> None:
-        if outcome.run in self._bars:
-            self._progress.remove_task(self._bars.pop(outcome.run))
-        self._progress.console.print(f"  {outcome.run}: {outcome.state} at {time.monotonic() - self._started:.0f} s")
-
-
-def _results(out: Path, experiment: ExperimentConfig, outcomes: list[Outcome]) -> pd.DataFrame:
     states = {outcome.run: outcome.state for outcome in outcomes}
     rows: list[dict[str, Any]] = []
-    for config in expand(experiment):
+    for config in sorted(expand(experiment), key=lambda config: config.is_teacher):
         name, path = str(config.path), out / config.path
         row: dict[str, Any] = {"run": name, "arm": config.treatment, "seed": config.seed, "path": str(path)}
         row["state"] = states[name]
@@ -161,10 +146,14 @@ def _results(out: Path, experiment: ExperimentConfig, outcomes: list[Outcome]) -
             run = Run(path)
             row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(run.metrics())
         rows.append(row)
-    return frame(TRAINED, sorted(rows, key=lambda row: row["arm"].startswith("teacher:")))
+    return frame(TRAINED, rows)
 
 
-def _summary(results: pd.DataFrame) -> Any:
+def _summary(results: "pd.DataFrame") -> "Table":
+    import pandas as pd
+
+    from mechdistill.cli._print import number, table
+
     columns = [
         "run",
         "state",

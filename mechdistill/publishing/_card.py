@@ -153,4 +153,5 @@ def _versions(provenance: Mapping[str, Any]) -> str:
     lines = [f"- {name} {version}" for name, version in {**named, **packages}.items() if version]
     for key in ("created", "revision"):
         lines += [f"- {key}: {provenance[key]}"] if key in provenance else []
+    lines += [f"- plug-in {plugin['file']} (SHA-256 `{plugin['sha256']}`)" for plugin in provenance.get("plugins", [])]
     return "\n".join([*lines, f"- published with mechdistill {metadata.version('mechdistill')}"])

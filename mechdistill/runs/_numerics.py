@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mechdistill.plugins import loaded
+
 
 def numerics(device: str) -> dict[str, str]:
     """Versions, processor, device and threads: bit-exact resume is promised where all of these agree."""
@@ -34,7 +36,11 @@ def _processor() -> str:
 
 
 def provenance(conditions: dict[str, str]) -> dict[str, Any]:
-    """When, where and with what a run was started; `conditions` are what its bits depend on."""
+    """When, where and with what a run was started; `conditions` are what its bits depend on.
+
+    `plugins` are the user's files that were loaded, by name alone: what reads a run directory never loads them.
+    """
+    files = [{"file": Path(path).name, "sha256": digest} for path, digest in loaded().items()]
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -45,4 +51,5 @@ def provenance(conditions: dict[str, str]) -> dict[str, Any]:
         "packages": {
             name: metadata.version(name) for name in ("torch", "numpy", "transformer-lens", "safetensors", "pydantic")
         },
+        **({"plugins": files} if files else {}),
     }

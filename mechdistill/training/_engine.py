@@ -22,6 +22,7 @@ import torch
 
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
+from mechdistill.plugins import plugin
 from mechdistill.runs import RunWriter, write_text
 from mechdistill.training._loggers import Logger, logger
 from mechdistill.training._loop import Interrupted, Progress, Trainer
@@ -44,6 +45,7 @@ class Settings:
     jobs: int = 1  # runs at a time
     device: str = "cpu"
     loggers: tuple[str, ...] = ()  # names, where metrics go besides the run directory
+    plugins: tuple[str, ...] = ()  # the user's files, which other processes have to load too
 
 
 Report = Callable[[Progress | Outcome], None]
@@ -133,9 +135,11 @@ _messages: Any = None  # in a worker: where its progress goes
 _stop: Any = None  # in a worker: set when it shall stop
 
 
-def _start_worker(messages: Any, stop: Any) -> None:
+def _start_worker(messages: Any, stop: Any, plugins: tuple[str, ...]) -> None:
     global _messages, _stop
     _messages, _stop = messages, stop
+    for file in plugins:
+        plugin(file)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -177,7 +181,10 @@ def _in_processes(
         report(outcome)
 
     with ProcessPoolExecutor(
-        min(settings.jobs, len(configs)), mp_context=context, initializer=_start_worker, initargs=(messages, stop)
+        min(settings.jobs, len(configs)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(messages, stop, settings.plugins),
     ) as pool:
         try:
             while waiting or running:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, to_yaml
 from mechdistill.errors import MechdistillError
+from mechdistill.plugins import loaded
 from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
+from mechdistill.training._carried import refuse_session
 from mechdistill.training._engine import Outcome, Report, Settings, train_all
 from mechdistill.training._loggers import logger
 from mechdistill.training._references import check_references
@@ -30,12 +32,15 @@ def train(
 
     Finished runs are skipped, interrupted ones resume bit-exactly, more arms or seeds extend the experiment. Raises
     `MechdistillError` before anything is written if `out` is somebody else's directory, if any other key differs
-    from the experiment that is there, or if another process is writing it.
+    from the experiment that is there, if another process is writing it, or if several jobs would need what only this
+    session has defined: other processes load the files of `mechdistill.plugin`, and nothing else of a user's.
     """
-    out, settings = Path(out), Settings(jobs, device, tuple(loggers))
+    out, settings = Path(out), Settings(jobs, device, tuple(loggers), tuple(loaded()))
     for name in loggers:
         logger(name)  # raises before anything is written
-    plan(config, out)
+    todo = plan(config, out).todo
+    if jobs > 1:
+        refuse_session(todo, jobs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,31 +1,47 @@
-"""`mechdistill runs show` and `mechdistill publish`: one run directory, looked at and handed on."""
+"""`mechdistill runs show`: one run directory, looked at."""
 
-from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
+import typer
 
-from mechdistill.cli._print import print_json, stderr, stdout, table
+from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.publishing import publish
-from mechdistill.runs import Run, load, network, treatment, world
-from mechdistill.tables import HEADLINES, headline
+
+if TYPE_CHECKING:
+    from mechdistill.runs import Run
 
 
-def show_run(directory: Path, as_json: bool) -> None:
-    """What one run is, how far it is and what it came to."""
+def show(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    json: Json = False,
+) -> None:
+    """One run: config, provenance, state, headline metrics, checkpoints and cached tables."""
+    import pandas as pd
+
+    from mechdistill.cli._print import print_json, stdout, table
+    from mechdistill.runs import Run, load
+
     run = load(directory)
     if not isinstance(run, Run):
         names = ", ".join(str(run.path / known.name) for known in run.runs) or "none yet"
         raise MechdistillError(f"{directory}: is an experiment; show one of its runs: {names}")
     row = _record(run)
-    if as_json:
+    if json:
         print_json(pd.DataFrame([row]))
         return
+    lines = [[key, str(value)] for key, value in _lines(run, row).items()]
+    stdout().print(table(run.name, ["", ""], lines, right=2))
+
+
+def _lines(run: "Run", row: dict[str, Any]) -> dict[str, Any]:
+    """What the terminal shows of a record."""
+    from mechdistill.runs import network, treatment, world
+    from mechdistill.tables import HEADLINES
+
     config = run.config
     steps, tables = row["checkpoints"], row["tables"]
-    lines: dict[str, Any] = {
+    return {
         "experiment": f"{config.experiment}, arm {config.treatment}, seed {config.seed}",
         "state": f"{row['state']}, step {row['step'] or 0} of {config.steps}, {row['tokens'] or 0:,} tokens"
         + (f", {row['seconds']:.0f} s" if row["seconds"] is not None else "")
@@ -38,16 +54,13 @@ def show_run(directory: Path, as_json: bool) -> None:
         "tables": ", ".join(f"{name} ({count})" for name, count in tables.items()) or "none cached",
         **{key: _brief(value) for key, value in row["provenance"].items()},
     }
-    stdout().print(table(run.name, ["", ""], [[key, str(value)] for key, value in lines.items()], right=2))
 
 
-def publish_directory(directory: Path, folder: Path, checkpoints: Literal["all", "last"], license: str | None) -> None:
-    """Publish, and say what to do with it."""
-    publish(load(directory), folder, checkpoints=checkpoints, license=license)
-    stderr.print(f"{folder}: published; read its README.md before you pass it on")
+def _record(run: "Run") -> dict[str, Any]:
+    from collections import Counter
 
+    from mechdistill.tables import headline
 
-def _record(run: Run) -> dict[str, Any]:
     status: dict[str, Any] = {"step": None, "tokens": None, "seconds": None, "message": None, **run.status}
     tables = Counter(table.measure for table in run.cached_tables())
     return {
@@ -66,4 +79,6 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_brief(part) for part in value)
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)

@@ -1,36 +1,58 @@
 """`mechdistill sandbox`: a table and a picture of a world."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
+import typer
 
-from mechdistill import evals, plots
-from mechdistill.cli._print import number, print_json, stderr, stdout, table
-from mechdistill.config import SandboxConfig, load_experiment
+from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import FIGURES, load, write_text
-from mechdistill.sandbox import Sandbox
 from mechdistill.tables import metrics
-from mechdistill.worlds import open_world
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from mechdistill.config import SandboxConfig
+    from mechdistill.sandbox import Sandbox
 
 
-def show_sandbox(source: Path | None, preset: str | None, settings: list[str], out: Path | None, as_json: bool) -> None:
-    """Describe the world of an experiment file, a preset, or a directory that was trained in one."""
-    config, default = _find(source, preset, settings)
-    sandbox = open_world(config)
-    description = evals.describe(sandbox)
-    if as_json:
+def sandbox(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[EXPERIMENT.yaml|DIR]", help="An experiment file, a run or an experiment directory."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="The world of a preset.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like sandbox.vocab=32.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where the figure goes.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
+    from mechdistill import evals, plots
+    from mechdistill.cli._print import print_json, stderr, stdout
+    from mechdistill.runs import write_text
+    from mechdistill.worlds import open_world
+
+    config, default = _find(source, preset, settings or [])
+    world = open_world(config)
+    description = evals.describe(world)
+    if json:
         print_json(description)
         return
-    stdout().print(_rows(sandbox))
-    stdout().print(_summary(sandbox, description))
+    stdout().print(_rows(world))
+    stdout().print(_summary(world, description))
     path = out or default
-    write_text(path, plots.to_html(plots.sandbox_figure(sandbox, description)))
+    write_text(path, plots.to_html(plots.sandbox_figure(world, description)))
     stderr.print(f"figure: {path}   (opens offline)")
 
 
-def _find(source: Path | None, preset: str | None, settings: list[str]) -> tuple[SandboxConfig, Path]:
+def _find(source: Path | None, preset: str | None, settings: list[str]) -> "tuple[SandboxConfig, Path]":
     """The world, and where its figure goes unless --out says otherwise."""
+    from mechdistill.config import load_experiment
+    from mechdistill.runs import FIGURES, load
+
     if source is not None and source.is_dir():
         if preset or settings:
             raise MechdistillError(f"{source}: was made in one world; --preset and --set are for experiment files")
@@ -40,7 +62,9 @@ def _find(source: Path | None, preset: str | None, settings: list[str]) -> tuple
     return experiment.sandbox, Path(f"sandbox-{experiment.name}.html")
 
 
-def _rows(sandbox: Sandbox) -> object:
+def _rows(sandbox: "Sandbox") -> "Table":
+    from mechdistill.cli._print import number, table
+
     order = sorted(range(sandbox.vocab), key=lambda token: float(sandbox.row_entropy[token]))
     n = len(order)
     if n > 24:  # the ends of a large world, and some between
@@ -59,7 +83,9 @@ def _rows(sandbox: Sandbox) -> object:
     return table(title, ["token", "entropy, nats", "stationary", "trigger", "likeliest successor"], rows)
 
 
-def _summary(sandbox: Sandbox, description: pd.DataFrame) -> object:
+def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Table":
+    from mechdistill.cli._print import number, table
+
     world = description[description["row"].isna() & description["position"].isna()]
     values = dict(zip(world["metric"], world["value"], strict=True))
     values[f"{metrics.COPYABLE_SHARE.name} at the last position"] = description[

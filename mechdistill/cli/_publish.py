@@ -1,0 +1,25 @@
+"""`mechdistill publish`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mechdistill.cli._options import Directory
+
+
+def publish(
+    directory: Directory,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    checkpoints: Annotated[
+        Literal["all", "last"], typer.Option(metavar="all|last", help="Which checkpoints go along.")
+    ] = "all",
+    license: Annotated[str | None, typer.Option(metavar="ID", help="For the model card, like mit.")] = None,
+) -> None:
+    """Write a finished run or experiment as a folder for others: model card, weights, metrics."""
+    from mechdistill import publishing
+    from mechdistill.cli._print import stderr
+    from mechdistill.runs import load
+
+    publishing.publish(load(directory), folder, checkpoints=checkpoints, license=license)
+    stderr.print(f"{folder}: published; read its README.md before you pass it on")
