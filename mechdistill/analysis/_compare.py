@@ -1,4 +1,4 @@
-"""Comparing arms over seeds: what each run came to, and `stats.compare` on it, twin by twin.
+"""Comparing arms over seeds: what each run came to, and `stats.compare_twins` on it, twin by twin.
 
 `compare(experiment)` is `mechdistill compare DIR`.
 """
@@ -17,7 +17,7 @@ from mechdistill.tables import LATER, OUTCOMES, last_step, metrics, pick
 def compare(
     first: Experiment, second: Experiment | None = None, *, baseline: str | None = None, formed: float | None = None
 ) -> pd.DataFrame:
-    """Every arm against the baseline, seed by seed: the `compare` table (see `stats.compare`).
+    """Every arm against the baseline, seed by seed: the `compare` table (see `stats.compare_twins`).
 
     Values are those of finished runs at their last evaluation, on held-out sequences (`OUTCOMES`, nats but for the
     accuracy), and `formation-tokens`: predictions trained on until copy accuracy at occurrence >= 2 stays at or above
@@ -69,7 +69,7 @@ def outcomes(runs: Sequence[tuple[str, Run]], formed: float | None = None) -> pd
 
 def _compare(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
     measured = set(values["metric"])
-    return stats.compare(
+    return stats.compare_twins(
         values,
         baseline,
         [outcome.name for outcome in OUTCOMES.values() if outcome.primary and outcome.name in measured],

@@ -12,7 +12,7 @@ from mechdistill.stats._twins import by_seed, require_arm, students
 from mechdistill.tables import COMPARISON, frame
 
 
-def compare(values: pd.DataFrame, baseline: str, primaries: Sequence[str] | None = None) -> pd.DataFrame:
+def compare_twins(values: pd.DataFrame, baseline: str, primaries: Sequence[str] | None = None) -> pd.DataFrame:
     """The `compare` table: arm minus baseline over twins, for every arm and metric of `values`.
 
     `values` has columns arm, seed, metric, value, one row a run and metric. Twins share a seed; a seed that only one

@@ -16,7 +16,7 @@ from mechdistill.plots import (
     to_html,
 )
 from mechdistill.runs import Experiment
-from mechdistill.stats import compare
+from mechdistill.stats import compare_twins
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -70,7 +70,7 @@ def test_the_forest_plot_has_every_difference_and_its_interval() -> None:
             for metric in ("kl", "copy-excess")
         ]
     )
-    table = compare(values, "spt")
+    table = compare_twins(values, "spt")
     figure = comparison_figure(table)
     assert len(figure.data) == len(table) == 4
     found = {(trace.name, round(trace.x[0], 9)) for trace in figure.data}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechdistill.errors import MechdistillError
-from mechdistill.stats import bca, compare, holm, paired
+from mechdistill.stats import bca, compare_twins, holm, paired
 from mechdistill.tables import COMPARISON
 
 
@@ -32,7 +32,7 @@ def cell(table: pd.DataFrame, metric: str, arm: str) -> pd.Series:
 
 def test_every_arm_and_metric_against_the_baseline() -> None:
     data = values()
-    table = compare(data.sample(frac=1, random_state=0), "spt")
+    table = compare_twins(data.sample(frac=1, random_state=0), "spt")
     assert list(table) == [column.name for column in COMPARISON.columns]
     assert table.dtypes.astype(str).to_dict() == {column.name: column.dtype for column in COMPARISON.columns}
     assert len(table) == 4
@@ -48,18 +48,18 @@ def test_every_arm_and_metric_against_the_baseline() -> None:
 
 
 def test_holm_runs_over_the_primaries_and_arms_only() -> None:
-    table = compare(values(), "spt", ["copy-excess"])
+    table = compare_twins(values(), "spt", ["copy-excess"])
     primary = table["metric"] == "copy-excess"
     assert table.loc[primary, "p_holm"].to_numpy() == pytest.approx(holm(table.loc[primary, "p"]))
     assert table.loc[~primary, "p_holm"].isna().all()
-    assert compare(values(), "spt", [])["p_holm"].isna().all()
+    assert compare_twins(values(), "spt", [])["p_holm"].isna().all()
 
 
 def test_a_seed_on_one_side_only_makes_no_pair() -> None:
     data = values()
     alone = (data["arm"] == "dpt-90") & (data["seed"] == 2) | (data["arm"] == "spt") & (data["seed"] == 5)
-    table = compare(data[~alone], "spt")
-    both = compare(data[~data["seed"].isin([2, 5])], "spt")
+    table = compare_twins(data[~alone], "spt")
+    both = compare_twins(data[~data["seed"].isin([2, 5])], "spt")
     assert cell(table, "kl", "dpt-90")["n"] == 4
     assert cell(table, "kl", "dpt-50")["n"] == 5
     assert cell(table, "kl", "dpt-90")["difference"] == cell(both, "kl", "dpt-90")["difference"]
@@ -68,18 +68,18 @@ def test_a_seed_on_one_side_only_makes_no_pair() -> None:
 def test_teachers_never_enter() -> None:
     data = values()
     teacher = data[data["arm"] == "spt"].assign(arm="teacher:half-formed", value=math.nan)
-    pd.testing.assert_frame_equal(compare(pd.concat([teacher, data]), "spt"), compare(data, "spt"))
+    pd.testing.assert_frame_equal(compare_twins(pd.concat([teacher, data]), "spt"), compare_twins(data, "spt"))
     with pytest.raises(MechdistillError, match="arm 'teacher:half-formed': no run"):
-        compare(pd.concat([teacher, data]), "teacher:half-formed")
+        compare_twins(pd.concat([teacher, data]), "teacher:half-formed")
 
 
 def test_few_seeds_and_equal_twins_have_a_difference_but_no_interval() -> None:
-    table = compare(values(seeds=2), "spt")
+    table = compare_twins(values(seeds=2), "spt")
     assert table["difference"].notna().all()
     assert table[["low", "high", "p", "p_sign_flip", "p_holm", "bca_low", "minimum_detectable"]].isna().all(axis=None)
     assert set(table["note"]) == {"fewer than 3 pairs: no interval"}
     data = values(arms=("spt",))
-    same = compare(pd.concat([data, data.assign(arm="a-a")]), "spt")
+    same = compare_twins(pd.concat([data, data.assign(arm="a-a")]), "spt")
     assert same["difference"].tolist() == [0, 0]
     assert same["p_sign_flip"].tolist() == [1, 1]
     assert set(same["note"]) == {"the same difference in every pair: no interval"}
@@ -88,15 +88,15 @@ def test_few_seeds_and_equal_twins_have_a_difference_but_no_interval() -> None:
 def test_arms_without_a_shared_seed_say_so_and_unshared_metrics_have_no_row() -> None:
     data = values(arms=("spt", "dpt-90"))
     data.loc[data["arm"] == "dpt-90", "seed"] += 100
-    apart = compare(data, "spt")
+    apart = compare_twins(data, "spt")
     assert apart["n"].tolist() == [0, 0]
     assert apart["difference"].isna().all()
     own = values()[:1].assign(arm="dpt-90", metric="teacher-agreement")
-    assert set(compare(pd.concat([values(), own]), "spt")["metric"]) == {"copy-excess", "kl"}
+    assert set(compare_twins(pd.concat([values(), own]), "spt")["metric"]) == {"copy-excess", "kl"}
 
 
 def test_the_baseline_alone_gives_an_empty_table() -> None:
-    table = compare(values(arms=("spt",)), "spt")
+    table = compare_twins(values(arms=("spt",)), "spt")
     assert len(table) == 0
     assert list(table) == [column.name for column in COMPARISON.columns]
 
@@ -117,14 +117,14 @@ def test_the_baseline_alone_gives_an_empty_table() -> None:
 )
 def test_what_cannot_be_compared_is_named(change, arguments: tuple, message: str) -> None:
     with pytest.raises(MechdistillError, match=message):
-        compare(change(values()), *arguments)
+        compare_twins(change(values()), *arguments)
 
 
 @given(st.lists(st.tuples(*[st.integers(-50, 50)] * 2), min_size=3, max_size=8))
 def test_swapping_arm_and_baseline_flips_signs(pairs: list[tuple[int, int]]) -> None:
     rows = [(arm, seed, "kl", x) for seed, pair in enumerate(pairs) for arm, x in zip(("a", "b"), pair, strict=True)]
     data = pd.DataFrame(rows, columns=["arm", "seed", "metric", "value"])
-    one, swapped = compare(data, "a").iloc[0], compare(data, "b").iloc[0]
+    one, swapped = compare_twins(data, "a").iloc[0], compare_twins(data, "b").iloc[0]
     assert (swapped["arm"], swapped["baseline"]) == (one["baseline"], one["arm"])
     for name in ("difference", "effect_size"):
         assert swapped[name] == pytest.approx(-one[name], nan_ok=True)
