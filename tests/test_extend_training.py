@@ -96,7 +96,7 @@ def test_what_a_file_defines_goes_through_yaml_set_and_the_resolved_file(file: P
     config = micro(**OWN)
     assert experiment(parse_yaml(to_yaml(config), "again")) == config
     assert config.teachers["sharp"].model_dump() == {"kind": "sharpened", "of": "blind", "power": 3.0}
-    run = {run.arm: run for run in expand(config)}["sharp"]
+    run = {run.treatment: run for run in expand(config)}["sharp"]
     assert type(run).model_validate(parse_yaml(to_yaml(run), "again")) == run
     assert [str(type(t).__name__) for t in run.teachers.values()] == ["BigramTeacher", "sharpened"], "parts first"
     settings = [

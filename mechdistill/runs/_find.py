@@ -63,6 +63,10 @@ def _candidates(folder: Path) -> Iterator[tuple[Path, Path | None]]:
 
 
 def identify(folder: Path, path: Path, around: Path | None) -> Found:
+    """What a run's directory says of itself; raises `MechdistillError` where it is damaged, or not the one meant here.
+
+    `around` is the experiment's directory, if there is one.
+    """
     config = path / layout.CONFIG
     for file in (config, path / layout.STATUS):
         refuse_link(file)
@@ -83,10 +87,11 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
 
 
 def refuse_link(path: Path) -> None:
-    """A run directory from somebody else must not make us read another place."""
+    """Raise `MechdistillError` for a link: somebody else's run directory must not make us read another place."""
     if path.is_symlink():
         raise MechdistillError(f"{path}: is a link; put the file itself there")
 
 
 def leave_out(reason: MechdistillError | str) -> None:
+    """Go on without something, and say so."""
     warnings.warn(f"left out: {reason}", stacklevel=2)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 
-CONFIG_VERSION = 2  # of config.yaml
+CONFIG_VERSION: int = RunConfig.model_fields["version"].default  # of config.yaml
 SCHEMA = 2  # of tables
 
 OF_METRICS = ("0", "1", "2+")

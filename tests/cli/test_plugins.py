@@ -10,12 +10,9 @@ import pytest
 
 import mechdistill as md
 from mechdistill.config import to_yaml
-from mechdistill.errors import MechdistillError
-from mechdistill.registry import SESSION, Registry
 from mechdistill.runs import Experiment
-from mechdistill.training import train
 from tests.cli.test_cli import mechdistill
-from tests.helpers import copied, micro, only
+from tests.helpers import copied, micro
 
 SCORE = '''
 import mechdistill as md
@@ -151,17 +148,3 @@ def test_a_run_directory_never_loads_a_file(run: Path, tmp_path: Path) -> None:
         assert mechdistill(*arguments, cwd=tmp_path).returncode == 0
     md.publish(md.load(run), tmp_path / "out")
     assert not (tmp_path / "sprung").exists()
-
-
-def test_what_only_a_session_has_defined_goes_to_no_other_process(tmp_path: Path) -> None:
-    arms = only(dpt={"alpha": 0.9, "teacher": "seen"})
-    config = micro(teachers=only(seen={"kind": "oracle"}), arms=arms)
-    registry: Registry[Any] = Registry("teacher")
-    try:
-        registry._entries["oracle"], registry._origins["oracle"] = object(), SESSION
-        with pytest.raises(MechdistillError, match=r"jobs=2: teacher 'oracle' is defined in this session, .* md.plug"):
-            train(config, tmp_path / "x", jobs=2)
-        assert not (tmp_path / "x").exists()
-        assert [outcome.state for outcome in train(config, tmp_path / "x", jobs=1)] == ["finished"]
-    finally:
-        Registry.every.remove(registry)
