@@ -16,8 +16,7 @@ from mechdistill.config import ExperimentConfig, expand
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Run
 from mechdistill.tables import HEADLINES, MEASURES, TRAINED, frame, headline
-from mechdistill.training import Cost, Outcome, estimate, plan, train
-from mechdistill.training import Progress as Step
+from mechdistill.training import Cost, Outcome, Pace, estimate, plan, train
 
 
 def run_training(
@@ -135,7 +134,7 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def __call__(self, news: Step | Outcome) -> None:
+    def __call__(self, news: Pace | Outcome) -> None:
         if isinstance(news, Outcome):
             self._end(news)
             return
