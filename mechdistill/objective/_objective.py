@@ -1,7 +1,7 @@
 """An arm's objective: its weights at every position, its loss, and the law at which that loss is smallest."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,9 +22,16 @@ from mechdistill.config import (
 from mechdistill.errors import MechdistillError
 from mechdistill.laws import DIVERGENCES, forward_kl, mixed, soften, uniform_like
 from mechdistill.objective._mixture import Losses, Weights, mixture
-from mechdistill.objective._routing import Seen, route, taken
+from mechdistill.objective._routing import SIGNALS, Seen, choose, taken
 from mechdistill.teachers import Moment
 from mechdistill.world import Labels
+
+
+class Part(NamedTuple):
+    """Which sequences of a batch these are, where it is asked about in parts."""
+
+    first: int
+    of: int  # sequences in the whole
 
 
 class Asked(NamedTuple):
@@ -36,6 +43,29 @@ class Asked(NamedTuple):
     student: Float[Tensor, "batch pos vocab"]  # log-probabilities
     moment: Moment
     visits: Float[Tensor, " vocab"]  # how often each token was expected to have been seen so far
+    part: Part | None = None  # of a batch; None: the whole
+
+
+class Unrouted(NamedTuple):
+    """What routing goes by at each position, and what it decides between; parts of a batch can be joined."""
+
+    plain: Weights
+    kept: Float[Tensor, "batch pos"] | None = None  # weight of the cross-entropy where a position is routed
+    signal: Float[Tensor, "batch pos"] | None = None
+    random: Float[Tensor, "batch pos"] | None = None
+
+    def cpu(self) -> "Unrouted":
+        """The same on the CPU."""
+        rest = (None if field is None else field.cpu() for field in self[1:])
+        return Unrouted(Weights(*(field.cpu() for field in self.plain)), *rest)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Unrouted]") -> "Unrouted":
+        """The batch from its parts."""
+        plain = Weights(*(torch.cat(fields) for fields in zip(*(part.plain for part in parts), strict=True)))
+        if parts[0].signal is None:
+            return cls(plain)
+        return cls(plain, *(torch.cat(fields) for fields in zip(*(part[1:] for part in parts), strict=True)))
 
 
 class Objective:
@@ -71,21 +101,36 @@ class Objective:
             smoothing=self.smoothing,
         )
 
-    @torch.no_grad()
     def weights(self, asked: Asked) -> Weights:
         """Weights of the two terms: (1 - alpha)·ce_weight and alpha, but for routed positions.
 
         Signals and alpha read the law that targets are drawn from, never the draws: where those agree by chance would
         otherwise be chosen, and the targets no longer be unbiased.
         """
+        return self.routed(self.unrouted(asked))
+
+    @torch.no_grad()
+    def unrouted(self, asked: Asked) -> Unrouted:
+        """What `routed` needs to know, position by position."""
         plain, routing = self._unrouted_weights(asked), self.config.routing
         if routing is None or asked.expected is None:
+            return Unrouted(plain)
+        device, (sequences, length) = plain.soft.device, plain.soft.shape
+        first, of = asked.part or (0, sequences)
+        random = torch.rand((of, length), generator=asked.moment.generator("routing"))[first : first + sequences]
+        random, copyable = random.to(device), asked.labels.copyable.to(device)
+        seen = Seen(asked.expected, asked.student, copyable, random)
+        return Unrouted(plain, self._kept(asked, plain), SIGNALS[routing.signal](seen), random)
+
+    @torch.no_grad()
+    def routed(self, unrouted: Unrouted) -> Weights:
+        """The weights of a whole batch, with the positions chosen that lose their distillation term."""
+        plain, kept, signal, random = unrouted
+        if kept is None or signal is None or random is None:
             return plain
-        draws = torch.rand(plain.soft.shape, generator=asked.moment.generator("routing")).to(plain.soft.device)
-        copyable = asked.labels.copyable.to(plain.soft.device)
-        routed = route(routing, Seen(asked.expected, asked.student, copyable, draws))
-        hard = torch.where(routed, self._kept(asked, plain), plain.hard)
-        return Weights(hard, torch.where(routed, 0.0, plain.soft), routed)
+        assert self.config.routing is not None
+        routed = choose(self.config.routing, signal, random)
+        return Weights(torch.where(routed, kept, plain.hard), torch.where(routed, 0.0, plain.soft), routed)
 
     def _unrouted_weights(self, asked: Asked) -> Weights:
         alpha = self.alpha(asked)
@@ -154,7 +199,8 @@ class Objective:
         if routing.signal != "random":
             return None
         plain = self._unrouted_weights(asked)
-        n = plain.soft.shape[1] if routing.scope == "sequence" else plain.soft.numel()
+        sequences, length = plain.soft.shape
+        n = length * (1 if routing.scope == "sequence" else asked.part.of if asked.part else sequences)
         share = taken(routing, n) / n
         hard = (1 - share) * plain.hard + share * self._kept(asked, plain)
         return Weights(hard, (1 - share) * plain.soft, plain.routed)
@@ -194,19 +240,21 @@ def optimal_alpha(
     return torch.where(bias == 0, 1.0, variance / (variance + bias))
 
 
-def matched_smoothing(law: Float[Tensor, "batch pos vocab"], distance: float) -> float:
+def matched_smoothing(laws: Iterable[Float[Tensor, "batch pos vocab"]], distance: float) -> float:
     """The label smoothing s whose targets have the mean KL(law ‖ (1 - s)·law + s/vocab) = `distance`, nats.
 
-    That KL grows with s from 0 to ln(vocab) - H(law), the chance level. Raises `MechdistillError` for a distance out
-    of reach, or so small that its placebo would be standard training.
+    `laws` are those of chunks, and walked again and again. That KL grows with s from 0 to ln(vocab) - H(law), the
+    chance level. Raises `MechdistillError` for a distance out of reach, or so small that its placebo would be standard
+    training.
     """
     from scipy.optimize import root_scalar  # here, since a training worker seldom needs it
 
-    exact = law.double()
+    def lost(law: Float[Tensor, "batch pos vocab"], smoothing: float) -> Float[Tensor, "batch pos"]:
+        exact = law.double()
+        return forward_kl(exact, mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype)))
 
     def excess(smoothing: float) -> float:
-        target = mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype))
-        return float(forward_kl(exact, target).mean()) - distance
+        return float(torch.cat([lost(law, smoothing) for law in laws]).mean()) - distance
 
     if not 1e-6 <= distance <= excess(0.999) + distance:
         raise MechdistillError(

@@ -79,13 +79,19 @@ def route(config: RoutingConfig, seen: Seen) -> Bool[Tensor, "batch pos"]:
     the lowest (or highest) signal; among equals the choice is uniform, so no position is preferred. With `nats` all
     positions at or beyond the threshold are.
     """
-    signal = SIGNALS[config.signal](seen)
+    return choose(config, SIGNALS[config.signal](seen), seen.random)
+
+
+def choose(
+    config: RoutingConfig, signal: Float[Tensor, "batch pos"], random: Float[Tensor, "batch pos"]
+) -> Bool[Tensor, "batch pos"]:
+    """The routed positions, given the signal everywhere; `random` numbers in [0, 1) decide among equals."""
     signal = signal if config.tail == "low" else -signal
     if config.quantile is None:
         nats = 0.5 if config.nats is None else config.nats  # oracle-class without a cut: exactly its class
         return signal <= (nats if config.tail == "low" else -nats)
     groups = signal if config.scope == "sequence" else signal.reshape(1, -1)
-    shuffle = seen.random.reshape(groups.shape).argsort(dim=-1)
+    shuffle = random.reshape(groups.shape).argsort(dim=-1)
     order = shuffle.gather(-1, groups.gather(-1, shuffle).argsort(dim=-1, stable=True))
     chosen = order[:, : taken(config, groups.shape[-1])]
     return torch.zeros_like(groups, dtype=torch.bool).scatter(-1, chosen, True).reshape(signal.shape)

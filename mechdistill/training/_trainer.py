@@ -14,7 +14,7 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.evals import inline_metrics
 from mechdistill.model import Model, build
-from mechdistill.positions import EvaluationSet, predict
+from mechdistill.positions import EvaluationSet
 from mechdistill.runs import RunWriter, Weights, numerics
 from mechdistill.tables import metrics
 from mechdistill.training._distillation import Distillation
@@ -101,8 +101,8 @@ class Trainer:
             for intervention in self.interventions:
                 inside.enter_context(intervention(self.model, self.step))
             logits = self.model(batch.tokens.to(self.device))
-            total, logged = self.distillation.loss(logits, batch, self.step, self.model)
-            total.backward()
+            loss = self.distillation.loss(logits, batch, self.step, self.model)
+            loss.total.backward()
         if training.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.grad_clip)
         rate = self._rate(self.step)
@@ -110,13 +110,13 @@ class Trainer:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad()
-        self._sums += torch.cat((logged, logged.new_ones(1)))
+        self._sums += torch.cat((loss.logged, loss.logged.new_ones(1)))
         self.step += 1
 
     def held_out(self) -> list[dict[str, Any]]:
         """Rows of the `metrics` table about the held-out sequences as they are predicted now."""
-        positions = predict(self.model, self.evaluation)
-        return inline_metrics(positions) + self.distillation.metrics(positions, self.step, self.model)
+        positions, about_targets = self.distillation.evaluate(self.evaluation, self.step, self.model)
+        return inline_metrics(positions) + about_targets
 
     def take_training_rows(self) -> list[dict[str, Any]]:
         """Rows of the `metrics` table: means over the training batches since they were last taken; none at a start."""
