@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mechdistill.config import EnsembleTeacher, SpliceTeacher, TemperatureTeacher
 from mechdistill.laws import soften
+from mechdistill.teachers._devices import together
 from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import Labels
 
@@ -32,7 +33,7 @@ class Ensemble(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log of the mean of the probabilities."""
-        laws = torch.stack([part.log_probs(tokens, labels) for part in self.parts])
+        laws = torch.stack(together(part.log_probs(tokens, labels) for part in self.parts))
         return laws.logsumexp(dim=0) - math.log(len(laws))
 
 
@@ -55,8 +56,8 @@ class Splice(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """The one's law or the other's, to the bit."""
-        copyable, elsewhere = (part.log_probs(tokens, labels) for part in self.parts)
-        return torch.where(labels.copyable[..., None], copyable, elsewhere)
+        copyable, elsewhere = together(part.log_probs(tokens, labels) for part in self.parts)
+        return torch.where(labels.copyable.to(copyable.device)[..., None], copyable, elsewhere)
 
 
 class Temperature(Teacher):

@@ -35,10 +35,11 @@ class Noisy(Teacher):
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log((1 - epsilon)·p + epsilon/vocab)."""
         law = self.parts[0].log_probs(tokens, labels)
-        noisy = mixed(law, uniform_like(law), torch.tensor(self._epsilon, dtype=torch.float64))
+        noisy = mixed(law, uniform_like(law), torch.tensor(self._epsilon, dtype=torch.float64, device=law.device))
         if self._below is None:
             return noisy
-        return torch.where((labels.oracle_entropy <= self._below)[..., None], noisy, law)
+        certain = (labels.oracle_entropy <= self._below).to(law.device)
+        return torch.where(certain[..., None], noisy, law)
 
 
 class Permuted(Teacher):
@@ -67,4 +68,5 @@ class Permuted(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p(sigma_s(y)) where the current token is s."""
-        return self.parts[0].log_probs(tokens, labels).gather(-1, self._sigma[tokens])
+        law = self.parts[0].log_probs(tokens, labels)
+        return law.gather(-1, self._sigma[tokens].to(law.device))

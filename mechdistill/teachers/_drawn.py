@@ -60,8 +60,8 @@ class Sampled(_Drawing):
         """log(count / n) of n draws."""
         law = self.parts[0].log_probs(tokens, labels)
         uniform = torch.rand(*tokens.shape, self.n, generator=self._generator, dtype=torch.float64)
-        drawn = inverse_cdf(law.exp(), uniform)
-        counts = torch.zeros_like(law).scatter_add(-1, drawn, torch.ones(1, 1, 1).expand_as(drawn))
+        drawn = inverse_cdf(law.exp(), uniform.to(law.device))
+        counts = torch.zeros_like(law).scatter_add(-1, drawn, law.new_ones(1, 1, 1).expand_as(drawn))
         seen = (counts.gather(-1, drawn) / self.n).log()  # of what was drawn alone, since logarithms take longest
         return torch.full_like(law, -torch.inf).scatter(-1, drawn, seen)
 
@@ -120,7 +120,7 @@ class TopK(_Drawing):
         if self.ties == "mean":
             places = self.k - sure.sum(dim=-1, keepdim=True)
             return torch.where(tied, places / tied.sum(dim=-1, keepdim=True), sure.float())
-        lots = torch.rand(law.shape, generator=self._generator)
+        lots = torch.rand(law.shape, generator=self._generator).to(law.device)
         priority = torch.where(sure, 2.0, torch.where(tied, lots, -1.0))
         return torch.zeros_like(law).scatter(-1, priority.topk(self.k, dim=-1).indices, 1.0)
 
