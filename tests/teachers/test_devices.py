@@ -18,6 +18,9 @@ GPU = torch.device("cuda", 0)
 class OnGpu(torch.Tensor):
     """A tensor of the CPU that passes for one of a GPU."""
 
+    def __deepcopy__(self, memo: Any) -> "OnGpu":
+        return self.clone()
+
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function == torch.Tensor.device.__get__:

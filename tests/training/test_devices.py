@@ -1,14 +1,23 @@
 """Training on a GPU: every teacher and objective works there, and says what it says on the CPU."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mechdistill.positions import EvaluationSet
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import metrics
 from mechdistill.training import train
+from mechdistill.training._distillation import Distillation
+from mechdistill.training._references import trained_model
+from mechdistill.worlds import open_world
+from tests.helpers import transformer
+from tests.teachers.test_devices import GPU, Moves, on_gpu
+from tests.training.test_chunks import RUNS
 from tests.training.test_distillation import everything
 from tests.training.test_training import opened, states
 
@@ -66,3 +75,36 @@ def test_a_run_on_a_gpu_goes_on_where_it_stopped(on_both: tuple[Experiment, Expe
     assert states(outcomes) == {"finished"}
     for run in opened(tmp_path / "x").runs:
         assert apart(run, on_both[1].run(run.name)) < 0.02, run.name
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_all_of_one_computation_is_on_one_device(name: str, trained: Experiment) -> None:
+    """Without a GPU: the models' tensors say that they are on one, and refuse all others."""
+    config = RUNS[name]
+    world = open_world(config.sandbox)
+    data = EvaluationSet(world, world.evaluation(12))
+    found: list[tuple[torch.Tensor, list[dict[str, Any]]]] = []
+    for pretend in (False, True):
+        distillation = Distillation(
+            config, world, world.training(0), "cpu", partial(trained_model, trained.path, config)
+        )
+        student, batch = transformer(seed=1), world.batch(0, 0, 4)
+        if pretend:
+            distillation._device = GPU
+            for each in (student, *models_of(distillation._targets)):
+                on_gpu(each)
+        with Moves() as moves:
+            logits = student(batch.tokens.to(GPU) if pretend else batch.tokens)
+            moves.back = 0
+            loss = distillation.loss(logits, batch, 2, student)
+            assert moves.back == 0, "targets went to the CPU and back"
+            rows = distillation.evaluate(data, 2, student)[1]
+        found.append((loss.logged.as_subclass(torch.Tensor), rows))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+def models_of(targets: Any) -> list[Any]:
+    """Of checkpoint teachers; an ema teacher copies its student."""
+    parts = {id(part): part for one in targets._everyone for part in (one, *one.parts)}.values()
+    return [part._model for part in parts if part.kind == "checkpoint"]
