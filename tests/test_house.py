@@ -42,12 +42,13 @@ HOMOGRAPHS = {
     "objective/_objective.py": {"floor": "a key of a divergence"},
     "plots/_ablation.py": {"mean": "pandas' word"},
     "plots/_row_curves.py": {"mean": "pandas' word", "count": "pandas' word"},
+    "positions.py": {"loss": "an attribute", "kl": "an attribute", "oracle": "a need"},
     "runs/_words.py": {"temperature": "a key of an arm"},
     "sandbox/_chain.py": {"oracle": "a need"},
     "tables/_measures.py": {"oracle": "a need"},
     "teachers/_drawn.py": {"mean": "what ties come to", "random": "what they are"},
     "training/_cost.py": {"lr": "a key of training"},
-    "training/_loop.py": {"lr": "an optimiser's key"},
+    "training/_trainer.py": {"lr": "an optimiser's key"},
     "world/_batch.py": {"oracle": "what a world may lack"},
 }
 

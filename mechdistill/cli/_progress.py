@@ -8,7 +8,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from mechdistill.cli._print import stderr
-from mechdistill.training import Outcome, Progress
+from mechdistill.training import Outcome, Pace
 
 
 class Stopper:
@@ -57,7 +57,7 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._shown.stop()
 
-    def __call__(self, news: Progress | Outcome) -> None:
+    def __call__(self, news: Pace | Outcome) -> None:
         if isinstance(news, Outcome):
             self._end(news)
             return

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -24,10 +23,8 @@ def teacher_metrics(teacher: Positions) -> list[dict[str, Any]]:
     token that comes next) at occurrence >= 2 of triggers, in [0, 1]; chance 1/vocab for both.
     """
     data = teacher.data
-    excluded = (teacher.log_probs == -torch.inf) & (data.labels.log_probs > -torch.inf)
-    missing = torch.where(excluded, data.labels.log_probs.exp(), 0.0).sum(dim=-1)
     mass = (-teacher.loss).exp()
-    rows: list[dict[str, Any]] = [metrics.TEACHER_MISSING.row(float(missing.mean()))]
+    rows: list[dict[str, Any]] = [metrics.TEACHER_MISSING.row(float(teacher.missing.mean()))]
     for metric, values in ((metrics.TEACHER_KL, teacher.kl), (metrics.TEACHER_SQUARED_ERROR, teacher.squared_error)):
         rows.append(metric.row(masked_mean(values, data.ordinary), occurrence=ORDINARY))
         rows += by_bucket(metric, values, data)

@@ -16,7 +16,7 @@ from mechdistill.world import N_BUCKETS, known
 def by_bucket(metric: Metric, values: Float[Tensor, "batch pos"], data: EvaluationSet) -> Iterator[dict[str, Any]]:
     """A row for each entropy quartile: the mean of `values` where there is no trigger; nan where nothing is."""
     for bucket in range(N_BUCKETS):
-        mean = masked_mean(values, data.labels.bucket == bucket)
+        mean = masked_mean(values, data.bucket == bucket)
         yield metric.row(mean, bucket=bucket, occurrence=ORDINARY)
 
 
@@ -49,7 +49,7 @@ def by_row(values: Mapping[Metric, Float[Tensor, "batch pos"]], data: Evaluation
 
 def occurrences(data: EvaluationSet) -> Iterator[tuple[Occurrence, Bool[Tensor, "batch pos"]]]:
     """Occurrences 1, 2 and 3+ of triggers, never pooled, and where they are."""
-    occurrence = data.labels.occurrence
+    occurrence = data.occurrence
     yield FIRST, occurrence == 1
     yield SECOND, occurrence == 2
     yield THIRD_ON, occurrence >= 3

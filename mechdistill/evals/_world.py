@@ -21,8 +21,8 @@ def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
     `sequences` held-out sequences; chance accuracy is 1/vocab.
     """
     data = EvaluationSet.held_out(sandbox, sequences)
-    oracle = Positions(data, data.labels.log_probs)
-    bigram = Positions(data, sandbox.log_pi[data.tokens])
+    oracle = Positions.of(data, lambda part: part.labels.log_probs)
+    bigram = Positions.of(data, lambda part: sandbox.log_pi[part.tokens])
     computed = copyable_share(sandbox)
     simulated = data.copyable.float().mean(dim=0)
     rows: list[dict[str, Any]] = []
@@ -39,7 +39,7 @@ def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
         rows.append(metrics.COPYABLE_SHARE.row(float(computed[position]), position=position))
         rows.append(metrics.SIMULATED_SHARE.row(float(simulated[position]), position=position))
     world: dict[Metric, float] = {
-        metrics.TRIGGER_SHARE: float((data.labels.occurrence > 0).float().mean()),
+        metrics.TRIGGER_SHARE: float((data.occurrence > 0).float().mean()),
         metrics.COPYABLE_SHARE: float(computed.mean()),
         metrics.ORACLE_LOSS: float(data.oracle_loss.mean()),
         metrics.BIGRAM_LOSS: float(bigram.loss.clamp(max=50).mean()),

@@ -1,7 +1,7 @@
 """What a run minimises: divergences and how they mix with the hard label."""
 
 from mechdistill.objective._mixture import Losses, Weights, mixture
-from mechdistill.objective._objective import Asked, Objective, matched_smoothing, optimal_alpha
+from mechdistill.objective._objective import Asked, Objective, Part, Unrouted, matched_smoothing, optimal_alpha
 from mechdistill.objective._own import own_divergence, own_signal
 from mechdistill.objective._routing import Seen, route
 
@@ -9,7 +9,9 @@ __all__ = [
     "Asked",
     "Losses",
     "Objective",
+    "Part",
     "Seen",
+    "Unrouted",
     "Weights",
     "matched_smoothing",
     "mixture",

@@ -1,6 +1,7 @@
 """An arm's objective: its weights at every position, its loss, and the law at which that loss is smallest."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mechdistill.config import (
     DIVERGENCES,
+    SIGNALS,
     AlphaByOccurrence,
     ArmConfig,
     MatchedSmoothing,
@@ -21,9 +23,16 @@ from mechdistill.errors import MechdistillError
 from mechdistill.laws import forward_kl, mixed, soften, uniform_like
 from mechdistill.objective._mixture import Losses, Weights, mixture
 from mechdistill.objective._own import values_by_position
-from mechdistill.objective._routing import Seen, route, taken
+from mechdistill.objective._routing import Seen, choose, taken
 from mechdistill.teachers import Moment
 from mechdistill.world import Labels
+
+
+class Part(NamedTuple):
+    """Which sequences of a batch these are, where it is asked about in parts."""
+
+    first: int
+    of: int  # sequences in the whole
 
 
 class Asked(NamedTuple):
@@ -35,6 +44,29 @@ class Asked(NamedTuple):
     student_log_probs: Float[Tensor, "batch pos vocab"]
     moment: Moment
     visits: Float[Tensor, " vocab"]  # how often each token was expected to have been seen so far
+    part: Part | None = None  # of a batch; None: the whole
+
+
+class Unrouted(NamedTuple):
+    """What routing goes by at each position, and what it decides between; parts of a batch can be joined."""
+
+    plain: Weights
+    kept: Float[Tensor, "batch pos"] | None = None  # weight of the cross-entropy where a position is routed
+    signal: Float[Tensor, "batch pos"] | None = None
+    random: Float[Tensor, "batch pos"] | None = None
+
+    def cpu(self) -> "Unrouted":
+        """The same on the CPU."""
+        rest = (None if field is None else field.cpu() for field in self[1:])
+        return Unrouted(Weights(*(field.cpu() for field in self.plain)), *rest)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Unrouted]") -> "Unrouted":
+        """The batch from its parts."""
+        plain = Weights(*(torch.cat(fields) for fields in zip(*(part.plain for part in parts), strict=True)))
+        if parts[0].signal is None:
+            return cls(plain)
+        return cls(plain, *(torch.cat(fields) for fields in zip(*(part[1:] for part in parts), strict=True)))
 
 
 class Objective:
@@ -75,21 +107,37 @@ class Objective:
         name, like = self.config.divergence.kind, student_log_probs[..., 0]
         return values_by_position(DIVERGENCES, name, like, *laws, **self._settings)
 
-    @torch.no_grad()
     def weights(self, asked: Asked) -> Weights:
         """Weights of the two terms: (1 - alpha)·ce_weight and alpha, but for routed positions.
 
         Signals and alpha read the law that targets are drawn from, never the draws: where those agree by chance would
         otherwise be chosen, and the targets no longer be unbiased.
         """
+        return self.routed(self.unrouted(asked))
+
+    @torch.no_grad()
+    def unrouted(self, asked: Asked) -> Unrouted:
+        """What `routed` needs to know, position by position."""
         plain, routing = self._unrouted_weights(asked), self.config.routing
         if routing is None or asked.expected_log_probs is None:
+            return Unrouted(plain)
+        device, (sequences, length) = plain.soft.device, plain.soft.shape
+        first, of = asked.part or (0, sequences)
+        random = torch.rand((of, length), generator=asked.moment.generator("routing"))[first : first + sequences]
+        random, copyable = random.to(device), asked.labels.copyable.to(device)
+        seen = Seen(asked.expected_log_probs, asked.student_log_probs, copyable, random)
+        signal = values_by_position(SIGNALS, routing.signal, random, seen)
+        return Unrouted(plain, self._kept(asked, plain), signal, random)
+
+    @torch.no_grad()
+    def routed(self, unrouted: Unrouted) -> Weights:
+        """The weights of a whole batch, with the positions chosen that lose their distillation term."""
+        plain, kept, signal, random = unrouted
+        if kept is None or signal is None or random is None:
             return plain
-        draws = torch.rand(plain.soft.shape, generator=asked.moment.generator("routing")).to(plain.soft.device)
-        copyable = asked.labels.copyable.to(plain.soft.device)
-        routed = route(routing, Seen(asked.expected_log_probs, asked.student_log_probs, copyable, draws))
-        hard = torch.where(routed, self._kept(asked, plain), plain.hard)
-        return Weights(hard, torch.where(routed, 0.0, plain.soft), routed)
+        assert self.config.routing is not None
+        routed = choose(self.config.routing, signal, random)
+        return Weights(torch.where(routed, kept, plain.hard), torch.where(routed, 0.0, plain.soft), routed)
 
     def _unrouted_weights(self, asked: Asked) -> Weights:
         alpha = self.alpha(asked)
@@ -159,7 +207,8 @@ class Objective:
         if not routing.by.is_random:
             return None
         plain = self._unrouted_weights(asked)
-        n = plain.soft.shape[1] if routing.scope == "sequence" else plain.soft.numel()
+        sequences, length = plain.soft.shape
+        n = length * (1 if routing.scope == "sequence" else asked.part.of if asked.part else sequences)
         share = taken(routing, n) / n
         hard = (1 - share) * plain.hard + share * self._kept(asked, plain)
         return Weights(hard, (1 - share) * plain.soft, plain.routed)
@@ -211,19 +260,21 @@ def optimal_alpha(
     return torch.where(bias == 0, 1.0, variance / (variance + bias))
 
 
-def matched_smoothing(log_probs: Float[Tensor, "batch pos vocab"], distance: float) -> float:
+def matched_smoothing(log_probs: Iterable[Float[Tensor, "batch pos vocab"]], distance: float) -> float:
     """The label smoothing s whose targets have the mean KL(p ‖ (1 - s)·p + s/vocab) = `distance`, nats.
 
-    That KL grows with s from 0 to ln(vocab) - H(p), the chance level. Raises `MechdistillError` for a distance out
-    of reach, or so small that its placebo would be standard training.
+    `log_probs` are p in chunks, and walked again and again. That KL grows with s from 0 to ln(vocab) - H(p), the
+    chance level. Raises `MechdistillError` for a distance out of reach, or so small that its placebo would be standard
+    training.
     """
     from scipy.optimize import root_scalar  # here, since a training worker seldom needs it
 
-    exact = log_probs.double()
+    def lost(chunk: Float[Tensor, "batch pos vocab"], smoothing: float) -> Float[Tensor, "batch pos"]:
+        exact = chunk.double()
+        return forward_kl(exact, mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype)))
 
     def excess(smoothing: float) -> float:
-        target = mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype))
-        return float(forward_kl(exact, target).mean()) - distance
+        return float(torch.cat([lost(chunk, smoothing) for chunk in log_probs]).mean()) - distance
 
     if not 1e-6 <= distance <= excess(0.999) + distance:
         raise MechdistillError(

@@ -70,14 +70,20 @@ def route(config: RoutingConfig, seen: Seen) -> Bool[Tensor, "batch pos"]:
     the lowest (or highest) signal; among equals the choice is uniform, so no position is preferred. With `nats` all
     positions at or beyond the threshold are.
     """
-    signal = values_by_position(SIGNALS, config.signal, seen.random, seen)
+    return choose(config, values_by_position(SIGNALS, config.signal, seen.random, seen), seen.random)
+
+
+def choose(
+    config: RoutingConfig, signal: Float[Tensor, "batch pos"], random: Float[Tensor, "batch pos"]
+) -> Bool[Tensor, "batch pos"]:
+    """The routed positions, given the signal everywhere; `random` numbers in [0, 1) decide among equals."""
     signal = signal if config.tail == "low" else -signal
     if config.quantile is None:
         cut = config.by.cut if config.nats is None else config.nats
         assert cut is not None
         return signal <= (cut if config.tail == "low" else -cut)
     groups = signal if config.scope == "sequence" else signal.reshape(1, -1)
-    shuffle = seen.random.reshape(groups.shape).argsort(dim=-1)
+    shuffle = random.reshape(groups.shape).argsort(dim=-1)
     order = shuffle.gather(-1, groups.gather(-1, shuffle).argsort(dim=-1, stable=True))
     chosen = order[:, : taken(config, groups.shape[-1])]
     return torch.zeros_like(groups, dtype=torch.bool).scatter(-1, chosen, True).reshape(signal.shape)

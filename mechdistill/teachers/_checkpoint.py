@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mechdistill.config import CheckpointTeacher, ProgressiveTeacher
 from mechdistill.model import Model, Transformer
+from mechdistill.teachers._devices import with_float64
 from mechdistill.teachers._protocol import Moment, Setting, Teacher
 from mechdistill.world import Labels
 
@@ -72,9 +73,9 @@ class Progressive(Teacher):
 
 @torch.no_grad()
 def model_log_probs(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-    """log softmax of a model's logits, computed where the model is and returned on the CPU."""
+    """log softmax of a model's logits, computed where the model is; they stay there."""
     device = next(model.parameters()).device
-    return model(tokens.to(device)).float().log_softmax(dim=-1).cpu()
+    return with_float64(model(tokens.to(device)).float().log_softmax(dim=-1))
 
 
 def frozen(model: Model) -> Model:

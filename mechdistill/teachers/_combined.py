@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mechdistill.config import EnsembleTeacher, SpliceTeacher, TemperatureTeacher
 from mechdistill.laws import soften
+from mechdistill.teachers._devices import together
 from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import Labels
 
@@ -27,7 +28,7 @@ class Ensemble(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log of the mean of the probabilities."""
-        log_probs = torch.stack([part.log_probs(tokens, labels) for part in self.parts])
+        log_probs = torch.stack(together(part.log_probs(tokens, labels) for part in self.parts))
         return log_probs.logsumexp(dim=0) - math.log(len(log_probs))
 
 
@@ -50,8 +51,8 @@ class Splice(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """The one's law or the other's, to the bit."""
-        copyable, elsewhere = (part.log_probs(tokens, labels) for part in self.parts)
-        return torch.where(labels.copyable[..., None], copyable, elsewhere)
+        copyable, elsewhere = together(part.log_probs(tokens, labels) for part in self.parts)
+        return torch.where(labels.copyable.to(copyable.device)[..., None], copyable, elsewhere)
 
 
 class Temperature(Teacher):

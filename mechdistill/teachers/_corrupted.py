@@ -35,10 +35,12 @@ class Noisy(Teacher):
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log((1 - epsilon)·p + epsilon/vocab)."""
         log_probs = self.parts[0].log_probs(tokens, labels)
-        noisy = mixed(log_probs, uniform_like(log_probs), torch.tensor(self._epsilon, dtype=torch.float64))
+        epsilon = torch.tensor(self._epsilon, dtype=torch.float64, device=log_probs.device)
+        noisy = mixed(log_probs, uniform_like(log_probs), epsilon)
         if self._below is None:
             return noisy
-        return torch.where((labels.oracle_entropy <= self._below)[..., None], noisy, log_probs)
+        certain = (labels.oracle_entropy <= self._below).to(log_probs.device)
+        return torch.where(certain[..., None], noisy, log_probs)
 
 
 class Permuted(Teacher):
@@ -67,4 +69,5 @@ class Permuted(Teacher):
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p(sigma_s(y)) where the current token is s."""
-        return self.parts[0].log_probs(tokens, labels).gather(-1, self._sigma[tokens])
+        law = self.parts[0].log_probs(tokens, labels)
+        return law.gather(-1, self._sigma[tokens].to(law.device))

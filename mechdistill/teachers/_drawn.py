@@ -63,8 +63,8 @@ class Sampled(_Drawing):
         """log(count / n) of n draws."""
         log_probs = self.parts[0].log_probs(tokens, labels)
         uniform = torch.rand(*tokens.shape, self.n, generator=self._generator, dtype=torch.float64)
-        drawn = inverse_cdf(log_probs.exp(), uniform)
-        counts = torch.zeros_like(log_probs).scatter_add(-1, drawn, torch.ones(1, 1, 1).expand_as(drawn))
+        drawn = inverse_cdf(log_probs.exp(), uniform.to(log_probs.device))
+        counts = torch.zeros_like(log_probs).scatter_add(-1, drawn, log_probs.new_ones(1, 1, 1).expand_as(drawn))
         seen = (counts.gather(-1, drawn) / self.n).log()  # of what was drawn alone, since logarithms take longest
         return torch.full_like(log_probs, -torch.inf).scatter(-1, drawn, seen)
 
@@ -130,7 +130,7 @@ class TopK(_Drawing):
         if self.ties == "mean":
             places = self.k - sure.sum(dim=-1, keepdim=True)
             return torch.where(tied, places / tied.sum(dim=-1, keepdim=True), sure.float())
-        lots = torch.rand(log_probs.shape, generator=self._generator)
+        lots = torch.rand(log_probs.shape, generator=self._generator).to(log_probs.device)
         priority = torch.where(sure, 2.0, torch.where(tied, lots, -1.0))
         return torch.zeros_like(log_probs).scatter(-1, priority.topk(self.k, dim=-1).indices, 1.0)
 

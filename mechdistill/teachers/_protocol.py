@@ -70,7 +70,10 @@ class Teacher(ABC):
 
     @abstractmethod
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
-        """log p(next token | tokens[:, :pos+1]), normalised, nats, float32; -inf where it excludes a token."""
+        """log p(next token | tokens[:, :pos+1]), normalised, nats, float32; -inf where it excludes a token.
+
+        Tokens and labels are on the CPU; the law is wherever it was computed (`_devices`), and moved by who asks.
+        """
 
     @classmethod
     def from_config(cls, config: Any, setting: "Setting", parts: "Sequence[Teacher]") -> "Teacher":

@@ -8,6 +8,7 @@ from torch.func import functional_call
 from mechdistill.config import EmaTeacher
 from mechdistill.model import Model
 from mechdistill.teachers._checkpoint import frozen
+from mechdistill.teachers._devices import with_float64
 from mechdistill.teachers._protocol import Moment, Teacher
 from mechdistill.world import Labels
 
@@ -56,7 +57,7 @@ class Ema(Teacher):
         device = next(self._model.parameters()).device
         weights = {name: tensor.to(device) for name, tensor in self._weights.items()}
         logits = functional_call(self._model, weights, (tokens.to(device),))
-        return logits.float().log_softmax(dim=-1).cpu()
+        return with_float64(logits.float().log_softmax(dim=-1))
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights and the step of the last update."""

@@ -69,7 +69,7 @@ class Tilted(Teacher):
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log p*, computed in float64."""
         log_probs = self.parts[0].log_probs(tokens, labels)
-        return (log_probs.double() + self._tilt[tokens]).log_softmax(dim=-1).float()
+        return (log_probs.double() + self._tilt[tokens].to(log_probs.device)).log_softmax(dim=-1).float()
 
 
 def _rewarded(world: KnownWorld, share: float, good: float, seed: int) -> Bool[Tensor, "row next"]:

@@ -3,6 +3,6 @@
 from mechdistill.training._cost import Cost, estimate
 from mechdistill.training._engine import Outcome, one_thread
 from mechdistill.training._experiment import Plan, plan, train
-from mechdistill.training._loop import Progress
+from mechdistill.training._hooks import Pace
 
-__all__ = ["Cost", "Outcome", "Plan", "Progress", "estimate", "one_thread", "plan", "train"]
+__all__ = ["Cost", "Outcome", "Pace", "Plan", "estimate", "one_thread", "plan", "train"]

@@ -10,8 +10,8 @@ from mechdistill.config import CheckpointTeacher, ExperimentConfig, RunConfig
 from mechdistill.model import Model, build
 from mechdistill.runs import RunWriter
 from mechdistill.training._engine import one_thread
-from mechdistill.training._loop import Trainer
 from mechdistill.training._references import trained_model
+from mechdistill.training._trainer import Trainer
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def estimate(experiment: ExperimentConfig, runs: list[RunConfig], jobs: int, dev
     models stand in for checkpoint teachers.
     """
     seconds = size = tokens = 0.0
-    known: dict[str, _Pace] = {}
+    known: dict[str, _Speed] = {}
     for run in runs:
         kind = _kind(run)
         if kind not in known:
@@ -51,7 +51,7 @@ def estimate(experiment: ExperimentConfig, runs: list[RunConfig], jobs: int, dev
     return Cost(len(runs), int(tokens), seconds / jobs + _START * (jobs > 1), int(size))
 
 
-class _Pace(NamedTuple):
+class _Speed(NamedTuple):
     setup: float  # seconds
     step: float
     evaluation: float
@@ -64,7 +64,7 @@ def _kind(run: RunConfig) -> str:
     return run.model_copy(update=same).model_dump_json()
 
 
-def _measure(experiment: ExperimentConfig, run: RunConfig, device: str) -> _Pace:
+def _measure(experiment: ExperimentConfig, run: RunConfig, device: str) -> _Speed:
     def untrained(name: str, fraction: float) -> Model:
         teacher = run.teachers[name]
         assert isinstance(teacher, CheckpointTeacher)
@@ -77,11 +77,11 @@ def _measure(experiment: ExperimentConfig, run: RunConfig, device: str) -> _Pace
         # as if it did not branch off: the trunk is not trained yet, and its steps are as fast
         whole = run.model_copy(update={"branch": None})
         setup, trainer = _timed(lambda: Trainer(whole, RunWriter(Path(folder), whole), device, untrained))
-        _timed(lambda: [trainer._train_step() for _ in range(_WARM)])
-        steps, _ = _timed(lambda: [trainer._train_step() for _ in range(_TIMED)])
-        evaluation, _ = _timed(trainer._held_out)
+        _timed(lambda: [trainer.train_step() for _ in range(_WARM)])
+        steps, _ = _timed(lambda: [trainer.train_step() for _ in range(_TIMED)])
+        evaluation, _ = _timed(trainer.held_out)
     bytes_ = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
-    return _Pace(setup, steps / _TIMED, evaluation, bytes_)
+    return _Speed(setup, steps / _TIMED, evaluation, bytes_)
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:

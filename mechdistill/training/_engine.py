@@ -24,9 +24,11 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.plugins import plugin
 from mechdistill.runs import RunWriter, write_text
+from mechdistill.training._hooks import Pace
 from mechdistill.training._loggers import Logger, logger
-from mechdistill.training._loop import Interrupted, Progress, Trainer
+from mechdistill.training._loop import Interrupted, train_run
 from mechdistill.training._references import trained_model
+from mechdistill.training._trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Settings:
     plugins: tuple[str, ...] = ()  # the user's files, which other processes have to load too
 
 
-Report = Callable[[Progress | Outcome], None]
+Listener = Callable[[Pace | Outcome], None]
+"""Who hears how far runs are and how they end."""
 
 
 @contextmanager
@@ -63,27 +66,27 @@ def one_thread() -> Generator[None]:
 
 
 def train_one(
-    root: Path, config: RunConfig, settings: Settings, report: Report, stopped: Callable[[], bool]
+    root: Path, config: RunConfig, settings: Settings, tell: Listener, stopped: Callable[[], bool]
 ) -> Outcome:
     """Train one run to its end; a failure becomes its status and its `error.log`, not an exception."""
     loggers = [logger(name) for name in settings.loggers]
     for each in loggers:
         each.start(config)
-    outcome = _trained(root, config, settings.device, loggers, report, stopped)
+    outcome = _trained(root, config, settings.device, loggers, tell, stopped)
     for each in loggers:
         each.finish(outcome.state)
     return outcome
 
 
 def _trained(
-    root: Path, config: RunConfig, device: str, loggers: list[Logger], report: Report, stopped: Callable[[], bool]
+    root: Path, config: RunConfig, device: str, loggers: list[Logger], tell: Listener, stopped: Callable[[], bool]
 ) -> Outcome:
     writer = RunWriter(root, config)
     name = str(config.path)
     try:
         with one_thread():
             trained = partial(trained_model, root, config)
-            Trainer(config, writer, device, trained, loggers).until_done(report, stopped)
+            train_run(Trainer(config, writer, device, trained, loggers=loggers), tell, stopped)
     except Interrupted:
         return Outcome(name, "interrupted")
     except MechdistillError as error:
@@ -101,24 +104,24 @@ def _trained(
 
 
 def train_all(
-    root: Path, configs: list[RunConfig], settings: Settings, report: Report, stopped: Callable[[], bool]
+    root: Path, configs: list[RunConfig], settings: Settings, tell: Listener, stopped: Callable[[], bool]
 ) -> list[Outcome]:
     """Train runs whose teachers are finished or among them, some at a time; one failing stops no other."""
     engine = _one_by_one if settings.jobs == 1 else _in_processes
-    return engine(root, configs, settings, report, stopped)
+    return engine(root, configs, settings, tell, stopped)
 
 
 def _one_by_one(
-    root: Path, configs: list[RunConfig], settings: Settings, report: Report, stopped: Callable[[], bool]
+    root: Path, configs: list[RunConfig], settings: Settings, tell: Listener, stopped: Callable[[], bool]
 ) -> list[Outcome]:
     outcomes: dict[str, Outcome] = {}
     for config in configs:
         if stopped():
             outcome = Outcome(str(config.path), "waiting")
         else:
-            outcome = _blocked(config, outcomes) or train_one(root, config, settings, report, stopped)
+            outcome = _blocked(config, outcomes) or train_one(root, config, settings, tell, stopped)
         outcomes[outcome.run] = outcome
-        report(outcome)
+        tell(outcome)
     return list(outcomes.values())
 
 
@@ -153,7 +156,10 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _no_sigint() -> Generator[None]:
-    """Processes started inside never hear Ctrl-C: the parent does, and sets `stop`."""
+    """Processes started inside never hear Ctrl-C: the parent does, and sets `stop`.
+
+    A terminal sends it to all of them at once; one that it hits in the middle of a write could not store its state.
+    """
     if threading.current_thread() is not threading.main_thread():  # there signals cannot be set, nor do they arrive
         yield
         return
@@ -169,16 +175,20 @@ def _work(root: Path, config: dict[str, Any], settings: Settings) -> Outcome:
 
 
 def _in_processes(
-    root: Path, configs: list[RunConfig], settings: Settings, report: Report, stopped: Callable[[], bool]
+    root: Path, configs: list[RunConfig], settings: Settings, tell: Listener, stopped: Callable[[], bool]
 ) -> list[Outcome]:
-    context = multiprocessing.get_context("spawn")  # forking a process that has run torch is not safe
+    # spawn, since a forked child inherits the locks of torch's threads without the threads that would release them
+    context = multiprocessing.get_context("spawn")
     messages, stop = context.Queue(), context.Event()
     waiting, outcomes = list(configs), dict[str, Outcome]()
+    # The pool is never given more than it can start: what is submitted cannot be withdrawn, and a run whose teacher
+    # is still training would hold a process that waits. So a run is submitted when all that it `needs` is finished,
+    # and the teachers' students wait here, in the order of the experiment.
     running: dict[Future[Outcome], RunConfig] = {}
 
     def ended(outcome: Outcome) -> None:
         outcomes[outcome.run] = outcome
-        report(outcome)
+        tell(outcome)
 
     with ProcessPoolExecutor(
         min(settings.jobs, len(configs)),
@@ -201,26 +211,27 @@ def _in_processes(
                         ended(blocked)
                     elif len(running) < settings.jobs and unfinished.isdisjoint(map(str, config.needs)):
                         waiting.remove(config)
-                        with _no_sigint():
+                        with _no_sigint():  # the pool starts its processes when it is given work
                             future = pool.submit(_work, root, config.model_dump(mode="json"), settings)
                         running[future] = config
                 done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
                 for message in _drain(messages):
-                    report(message)
+                    tell(message)
                 for future in done:
                     config = running.pop(future)
                     try:
                         ended(future.result())
                     except BrokenProcessPool:
+                        # one killed process breaks the pool: every run in it ends here, and it takes no more work
                         reason = "its process was killed (out of memory?); rerun the same command to resume"
                         ended(Outcome(str(config.path), "failed", reason))
-                        stop.set()  # a broken pool takes no more work
+                        stop.set()
         finally:
             stop.set()  # whatever ended the loop, no worker trains on
     return [outcomes[str(config.path)] for config in configs]
 
 
-def _drain(messages: Any) -> Iterator[Progress]:
+def _drain(messages: Any) -> Iterator[Pace]:
     while True:
         try:
             yield messages.get_nowait()

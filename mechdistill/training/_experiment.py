@@ -9,7 +9,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.plugins import loaded
 from mechdistill.registry import SESSION
 from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
-from mechdistill.training._engine import Outcome, Report, Settings, train_all
+from mechdistill.training._engine import Listener, Outcome, Settings, train_all
 from mechdistill.training._loggers import logger
 from mechdistill.training._references import check_references
 from mechdistill.worlds import pinned
@@ -26,7 +26,7 @@ def train(
     jobs: int = 1,
     device: str = "cpu",
     loggers: Sequence[str] = (),
-    report: Report = _ignore,
+    report: Listener = _ignore,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Train every run of `config` that is not finished yet into the directory `out`.

@@ -14,7 +14,8 @@ from mechdistill.config import ExperimentConfig, RunConfig, expand, load_experim
 from mechdistill.model import build, generate, to_transformer_lens
 from mechdistill.runs import RunWriter
 from mechdistill.sandbox import CHUNK, Sandbox
-from mechdistill.training._loop import Trainer
+from mechdistill.training._loop import train_run
+from mechdistill.training._trainer import Trainer
 from tests.benchmarks.reference import PlainTransformer, bare_steps, choice_loop, uncached_sampler
 
 SETTINGS: list[str] = []  # KEY=VALUE, to measure another model than the default
@@ -38,7 +39,7 @@ def train_seconds(run: RunConfig) -> float:
     """The whole loop: data, step, inline evaluations, logging, checkpoints, resume states."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(run, RunWriter(Path(folder), run), "cpu")
-        return seconds(lambda: trainer.until_done(lambda _: None, lambda: False))
+        return seconds(lambda: train_run(trainer, lambda _: None, lambda: False))
 
 
 def loop_against_plain(rounds: int, steps: int) -> list[float]:
@@ -76,9 +77,9 @@ def distilled_against_parts(rounds: int, steps: int) -> list[float]:
         for _ in range(rounds):
             alone = Trainer(spt, RunWriter(Path(folder), spt), "cpu")
             distilled = Trainer(dpt, RunWriter(Path(folder), dpt), "cpu", lambda name, fraction: teacher)
-            student = seconds(lambda alone=alone: repeat(alone._train_step, steps))
+            student = seconds(lambda alone=alone: repeat(alone.train_step, steps))
             forward = seconds(lambda: repeat(lambda: teacher(tokens), steps))
-            both = seconds(lambda distilled=distilled: repeat(distilled._train_step, steps))
+            both = seconds(lambda distilled=distilled: repeat(distilled.train_step, steps))
             ratios.append(both / (student + forward))
     return ratios
 

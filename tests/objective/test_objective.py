@@ -194,12 +194,12 @@ def test_a_floor_under_the_divergence_changes_no_routing() -> None:
 def test_matched_smoothing_is_as_far_from_the_truth_as_asked() -> None:
     law = asked().labels.log_probs
     for distance in (1e-5, 0.01, 0.3, 1.0):
-        s = matched_smoothing(law, distance)
+        s = matched_smoothing([law], distance)
         target = torch.logaddexp(law + math.log1p(-s) if s < 1 else law, torch.full_like(law, math.log(s / 12 + 1e-38)))
         assert forward_kl(law, target).mean().item() == pytest.approx(distance, abs=1e-5)
     for distance in (0.0, -1e-9, 50.0, math.nan, math.inf):
         with pytest.raises(MechdistillError, match="must be between 1e-6 and"):
-            matched_smoothing(law, distance)
+            matched_smoothing([law], distance)
 
 
 def test_reverse_kl_against_a_teacher_that_excludes_tokens_is_refused_unless_floored() -> None:

@@ -80,16 +80,16 @@ def test_twelve_arms_of_three_seeds_killed_half_way_and_rerun_and_extended(tmp_p
 def test_a_failed_run_stops_no_other_and_is_reported_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mechdistill.training._loop import Trainer
+    from mechdistill.training._trainer import Trainer
 
-    step = Trainer._train_step
+    step = Trainer.train_step
 
     def broken(self: Trainer) -> None:
         if self.config.treatment == "dpt" and self.step == 7:
             raise ZeroDivisionError("a bug of ours")
         step(self)
 
-    monkeypatch.setattr(Trainer, "_train_step", broken)
+    monkeypatch.setattr(Trainer, "train_step", broken)
     outcomes = {outcome.run: outcome for outcome in train(micro(seeds=[0, 1]), tmp_path / "x")}
     for seed in (0, 1):
         outcome = outcomes[f"dpt/seed-{seed}"]

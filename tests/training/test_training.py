@@ -221,9 +221,9 @@ def test_an_exploding_loss_stops_the_run_and_keeps_sound_checkpoints(tmp_path: P
 
 
 def test_a_nan_in_the_weights_is_never_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mechdistill.training._loop import Trainer
+    from mechdistill.training._trainer import Trainer
 
-    original = Trainer._train_step
+    original = Trainer.train_step
 
     def poisoned(self: Trainer) -> None:
         original(self)
@@ -231,7 +231,7 @@ def test_a_nan_in_the_weights_is_never_stored(tmp_path: Path, monkeypatch: pytes
             with torch.no_grad():
                 next(self.model.parameters()).fill_(torch.nan)
 
-    monkeypatch.setattr(Trainer, "_train_step", poisoned)
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
     outcomes = train(micro(), tmp_path / "x")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     assert failed

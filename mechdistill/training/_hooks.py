@@ -1,0 +1,136 @@
+"""What is done while a run trains, besides training it: looking, storing, saying. Each is a hook, which the loop calls.
+
+To add one: a function of the trainer, and when it is due, like `every(100, look)`; hand it to `train_run`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mechdistill.config import RunConfig
+from mechdistill.tables import LATER
+from mechdistill.training._trainer import Trainer
+
+
+class Hook(NamedTuple):
+    """Something to do at some steps of a run."""
+
+    do: Callable[[Trainer], None]
+    due: Callable[[Trainer], bool]
+    """Whether this state, which a step has just led to, is one of them."""
+    at_start: bool = False
+    """Whether the state in which the run starts is one; a session that goes on does not start."""
+
+
+def every(steps: int, do: Callable[[Trainer], None]) -> Hook:
+    """At the start, whenever the number of steps taken is a multiple of `steps`, and at the end.
+
+    A killed run goes on from its last stored state, so that hooks see the steps after that one again, with the same
+    bits; they miss none.
+    """
+    return Hook(do, lambda trainer: trainer.done or trainer.step % steps == 0, at_start=True)
+
+
+# what a run directory is made of, in the order in which it is written
+
+
+def targets() -> Hook:
+    """Store what the run is taught, row by row, before it learns any of it."""
+
+    def store(trainer: Trainer) -> None:
+        table = trainer.distillation.describe_targets(trainer.step, trainer.model)
+        if table is not None:
+            trainer.writer.write_targets(table)
+
+    return Hook(store, due=lambda _: False, at_start=True)
+
+
+def evaluations(config: RunConfig) -> Hook:
+    """Log metrics of training batches and held-out sequences; the run has reached its end where `until` is."""
+
+    def evaluate(trainer: Trainer) -> None:
+        trainer.refuse_non_finite()
+        training, held_out = trainer.take_training_rows(), trainer.held_out()
+        trainer.log(training + held_out)
+        if training and config.until:  # untrained weights may happen to be there: they are no formation
+            trainer.reached = all(copying(held_out, name) >= value for name, value in config.until.items())
+
+    return every(config.training.evaluate_every, evaluate)
+
+
+def checkpoints(config: RunConfig) -> Hook:
+    """Store weights every so often, and early on at powers of two, where most changes."""
+    regular = every(config.training.checkpoint_every, _checkpoint)
+    return regular._replace(due=lambda trainer: regular.due(trainer) or trainer.step & (trainer.step - 1) == 0)
+
+
+def branch_states(config: RunConfig) -> Hook:
+    """Store the state where a branch leaves, for good."""
+
+    def store(trainer: Trainer) -> None:
+        trainer.save_state(for_branch=True)
+
+    return Hook(store, lambda trainer: trainer.step in config.branch_points)
+
+
+def resume_states(config: RunConfig) -> Hook:
+    """Store the state from which a killed run goes on.
+
+    Never at the end: who went on from there would not know whether `until` was reached, and train further.
+    """
+    interval = config.training.checkpoint_every
+    return Hook(Trainer.save_state, lambda trainer: trainer.step % interval == 0 and not trainer.done)
+
+
+def _checkpoint(trainer: Trainer) -> None:
+    trainer.refuse_non_finite()
+    trainer.writer.checkpoint(trainer.step, trainer.model.state_dict())
+
+
+def copying(rows: list[dict[str, Any]], name: str) -> float:
+    """A copy metric at occurrence >= 2; -inf where the world has nothing to copy."""
+    found = (row["value"] for row in rows if row["metric"] == name and row.get("occurrence") == LATER)
+    return next(found, -math.inf)
+
+
+# what others hear of it meanwhile
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Where a run is and how fast it gets on."""
+
+    run: str
+    step: int
+    steps: int
+    tokens_per_second: float
+
+
+def paces(trainer: Trainer, tell: Callable[[Pace], None]) -> Hook:
+    """Say how far the run is, a few times a second; the speed is that of this session."""
+    tokens, seconds = trainer.tokens, trainer.seconds
+
+    def say(trainer: Trainer) -> None:
+        speed = (trainer.tokens - tokens) / (trainer.seconds - seconds)
+        tell(Pace(str(trainer.config.path), trainer.step, trainer.config.steps, speed))
+
+    return Hook(say, _seconds_apart(0.2))
+
+
+def statuses() -> Hook:
+    """Say in the run directory that the run is running, every other second."""
+    return Hook(lambda trainer: trainer.set_status("running"), _seconds_apart(2.0))
+
+
+def _seconds_apart(interval: float) -> Callable[[Trainer], bool]:
+    last = -math.inf
+
+    def due(trainer: Trainer) -> bool:
+        nonlocal last
+        if trainer.seconds - last <= interval:
+            return False
+        last = trainer.seconds
+        return True
+
+    return due

@@ -1,0 +1,163 @@
+"""One run in memory: what it trains, the step that trains it, and the state from which it can go on to the bit.
+
+It looks at nothing and stores nothing on its own: the loop and its hooks do that at the steps where they are due.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import torch
+
+from mechdistill.config import RunConfig
+from mechdistill.errors import MechdistillError
+from mechdistill.evals import inline_metrics
+from mechdistill.model import Model, build
+from mechdistill.positions import EvaluationSet
+from mechdistill.runs import RunWriter, Weights, numerics
+from mechdistill.tables import metrics
+from mechdistill.training._distillation import Distillation
+from mechdistill.training._loggers import Logger
+from mechdistill.training._optimiser import learning_rate, optimiser
+from mechdistill.training._state import pack, unpack
+from mechdistill.worlds import open_world
+
+Intervention = Callable[[Model, int], AbstractContextManager[object]]
+"""What is different while a step computes: of the model and the step's number, a context that is entered before the
+forward pass and left after the backward pass, whatever either raises. Evaluations happen outside.
+
+    def clamp(model, step): return model.hooks(fwd_hooks=[("blocks.1.attn.hook_pattern", uniform)])
+
+What changes a run's bits belongs into its config, which resuming checks: the trainer cannot tell whose hooks these are.
+"""
+
+
+class Trainer:
+    """The student of one run, its optimiser, its data and its teacher, after `step` steps."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        writer: RunWriter,
+        device: str,
+        trained: Callable[[str, float], Model] | None = None,
+        *,
+        loggers: Sequence[Logger] = (),
+        interventions: Sequence[Intervention] = (),
+    ):
+        """`trained` opens the models of checkpoint teachers: name and fraction of their training to model."""
+        self.config, self.writer, self.device = config, writer, device
+        self.interventions = list(interventions)
+        self.world = open_world(config.sandbox)
+        self.data = self.world.training(config.data_seed, config.training.unique_sequences)
+        self.evaluation = EvaluationSet.held_out(self.world, config.training.eval_sequences)
+        self.model: Model = build(
+            config.model,
+            d_vocab=config.sandbox.vocab,
+            n_ctx=config.sandbox.seq_len,
+            init_seed=config.init_seed,
+        ).to(device)
+        self.optimiser = optimiser(self.model, config.training)
+        self.distillation = Distillation(config, self.world, self.data, device, trained)
+        self.step = 0
+        self.seconds = 0.0  # spent on this run, earlier sessions included
+        self.reached = False  # `until`: nothing is left to do, however many steps are
+        # of what is logged since the last evaluation; the last entry counts the steps
+        self._sums = torch.zeros(len(self.distillation.logged) + 1, device=device)
+        self._conditions = {**numerics(device), **self.distillation.conditions}
+        self._logs = [writer.log, *(each.log for each in loggers)]
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent or `until` reached."""
+        return self.reached or self.step == self.config.steps
+
+    @property
+    def tokens(self) -> int:
+        """Predictions trained on so far."""
+        return self.step * self.config.training.batch * self.config.sandbox.seq_len
+
+    def begin(self) -> bool:
+        """Go on where an earlier session stored its state, or start, where it branches off if it does.
+
+        True for a start: nobody has looked at this state yet.
+        """
+        state = self.writer.begin(self._conditions)
+        if state is not None:
+            self._continue(state)
+            self.seconds = float(state.metadata["seconds"])
+            return False
+        if self.config.branch is not None:
+            self._continue(self.writer.branch_off(self._conditions))
+            self._sums.zero_()
+        return True
+
+    def train_step(self) -> None:
+        """One step of the optimiser on the next batch, inside the interventions."""
+        training = self.config.training
+        batch = self.data.batch(self.step * training.batch, training.batch)
+        with ExitStack() as inside:
+            for intervention in self.interventions:
+                inside.enter_context(intervention(self.model, self.step))
+            logits = self.model(batch.tokens.to(self.device))
+            loss = self.distillation.loss(logits, batch, self.step, self.model)
+            loss.total.backward()
+        if training.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.grad_clip)
+        rate = self._rate(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self._sums += torch.cat((loss.logged, loss.logged.new_ones(1)))
+        self.step += 1
+
+    def held_out(self) -> list[dict[str, Any]]:
+        """Rows of the `metrics` table about the held-out sequences as they are predicted now."""
+        positions, about_targets = self.distillation.evaluate(self.evaluation, self.step, self.model)
+        return inline_metrics(positions) + about_targets
+
+    def take_training_rows(self) -> list[dict[str, Any]]:
+        """Rows of the `metrics` table: means over the training batches since they were last taken; none at a start."""
+        if not self._sums[-1]:
+            return []
+        means = (self._sums[:-1] / self._sums[-1]).tolist()
+        self._sums.zero_()
+        rows = [metric.row(value) for metric, value in zip(self.distillation.logged, means, strict=True)]
+        return [*rows, metrics.LEARNING_RATE.row(self._rate(self.step - 1))]
+
+    def log(self, rows: list[dict[str, Any]]) -> None:
+        """Rows about this step, to the run directory and to every logger."""
+        for log in self._logs:
+            log(self.step, self.tokens, rows)
+
+    def save_state(self, *, for_branch: bool = False) -> None:
+        """Store all that going on from here needs: for this run, or for a branch that leaves it here."""
+        tensors = {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
+        self.writer.save_state(tensors, self.step, self.seconds, self._conditions, for_branch=for_branch)
+
+    def set_status(self, state: str) -> None:
+        """What the run directory says of the run."""
+        self.writer.set_status(state, step=self.step, tokens=self.tokens, seconds=self.seconds)
+
+    def refuse_non_finite(self) -> None:
+        """The sums carry a nan or inf of any step since the last evaluation; the weights, one of the last update."""
+        finite = math.isfinite(float(self._sums.sum())) and all(
+            bool(p.isfinite().all()) for p in self.model.parameters()
+        )
+        if not finite:
+            raise MechdistillError(
+                f"{self.config.path}: loss or weights no longer finite at step {self.step} "
+                f"(training.lr={self.config.training.lr}); lower training.lr; the checkpoints before are sound"
+            )
+
+    def _continue(self, state: Weights) -> None:
+        unpack(state.tensors, self.model, self.optimiser)
+        self.distillation.restore(state.tensors)
+        self.step = int(state.metadata["step"])
+        self._sums = state.tensors["sums"].to(self.device)
+
+    def _rate(self, step: int) -> float:
+        branched = self.config.branch.start if self.config.branch else None
+        return learning_rate(self.config.training, step, self.config.steps, branched)
