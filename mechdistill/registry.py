@@ -6,23 +6,25 @@ file of their own (see `plugins`). Such an entry knows where it comes from, so t
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from mechdistill.errors import MechdistillError, did_you_mean
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+if TYPE_CHECKING:  # --help has no time for a protocol
+    from typing import Protocol
+
+    class Named(Protocol):
+        """Whatever has a name."""
+
+        @property
+        def name(self) -> str:
+            """Its key in the registry."""
+            ...
 
 
-class Named(Protocol):
-    """Whatever has a name."""
+_NAME = r"[a-z0-9][a-z0-9-]{0,63}"
 
-    @property
-    def name(self) -> str:
-        """Its key in the registry."""
-        ...
-
-
-T = TypeVar("T", bound=Named)
+T = TypeVar("T", bound="Named")
 
 
 class Origin(NamedTuple):
@@ -59,7 +61,7 @@ class Registry(Mapping[str, T]):
         Raises `MechdistillError` for a name that is taken or no name.
         """
         name = entry.name
-        if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MechdistillError(f"{self.kind} '{name}': a name is made of lower-case letters, digits and hyphens")
         origin = self._origins.get(name)
         if name in self._entries and not (origin == SESSION == Registry.loading):

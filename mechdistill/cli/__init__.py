@@ -1,5 +1,6 @@
 """The command line: parse, call, print. `main` is the entry point."""
 
+import gc
 import sys
 import warnings
 
@@ -8,6 +9,7 @@ from mechdistill.errors import MechdistillError
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line), 1 a failure of our own, 130 interrupted."""
+    gc.disable()  # nothing is garbage until a command runs, and looking for it takes a twentieth of --help's time
     import typer
 
     from mechdistill.cli._app import app

@@ -4,6 +4,7 @@ To add one: a file here with its function (the signature is what it takes, the d
 A measure needs neither: its entry in `MEASURES` is enough.
 """
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -34,9 +35,15 @@ def app() -> typer.Typer:
         "publish": publish,
         "presets": presets,
     }
-    whole = _group(commands, name="mechdistill", help="How distillation changes the circuits that a transformer forms.")
+    about = "How distillation changes the circuits that a transformer forms."
+    whole = _group(commands, name="mechdistill", help=about, callback=_before_a_command)
     whole.add_typer(_group(_RUNS, help="List runs, show one, or ask all of them by SQL."), name="runs")
     return whole
+
+
+def _before_a_command() -> None:
+    """`main` has no garbage collected while the command line is assembled."""
+    gc.enable()
 
 
 def _group(commands: dict[str, Callable[..., None]], **about: Any) -> typer.Typer:

@@ -7,7 +7,6 @@ import typer
 
 from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.tables import OUTCOMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +56,7 @@ def _experiment(path: Path) -> "Experiment":
 
 def _table(metric: str, part: "pd.DataFrame") -> "Table":
     from mechdistill.cli._print import number, table
+    from mechdistill.tables import OUTCOMES
 
     outcome = OUTCOMES[metric]
     digits = outcome.digits

@@ -4,7 +4,6 @@ import sys
 from contextlib import redirect_stdout
 
 from mechdistill.errors import MechdistillError
-from mechdistill.plugins import plugin
 
 OPTION = "--plugin"
 HELP = (
@@ -20,6 +19,10 @@ def load_plugins(arguments: list[str]) -> list[str]:
     missing or cannot be loaded.
     """
     files, others = _parted(arguments)
+    if not files:
+        return others
+    from mechdistill.plugins import plugin
+
     with redirect_stdout(sys.stderr):
         for file in files:
             plugin(file)

@@ -7,7 +7,6 @@ import typer
 
 from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.tables import metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,11 +84,12 @@ def _rows(sandbox: "Sandbox") -> "Table":
 
 def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Table":
     from mechdistill.cli._print import number, table
+    from mechdistill.tables.metrics import COPYABLE_SHARE
 
     world = description[description["row"].isna() & description["position"].isna()]
     values = dict(zip(world["metric"], world["value"], strict=True))
-    values[f"{metrics.COPYABLE_SHARE.name} at the last position"] = description[
-        (description["metric"] == metrics.COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)
+    values[f"{COPYABLE_SHARE.name} at the last position"] = description[
+        (description["metric"] == COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)
     ]["value"].item()
     rows = [[metric, number(value)] for metric, value in values.items()]
     return table("\nThe world (losses in nats a token)", ["", "value"], rows)

@@ -9,7 +9,7 @@ import typer
 
 from mechdistill.cli._options import Json
 from mechdistill.errors import MechdistillError
-from mechdistill.tables import HEADLINES, MEASURES, TRAINED
+from mechdistill.tables import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +134,7 @@ def _device(name: str) -> str:
 def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]") -> "pd.DataFrame":
     from mechdistill.config import expand
     from mechdistill.runs import Run
-    from mechdistill.tables import frame, headline
+    from mechdistill.tables import TRAINED, frame, headline
 
     states = {outcome.run: outcome.state for outcome in outcomes}
     rows: list[dict[str, Any]] = []
@@ -153,14 +153,9 @@ def _summary(results: "pd.DataFrame") -> "Table":
     import pandas as pd
 
     from mechdistill.cli._print import number, table
+    from mechdistill.tables import HEADLINES
 
-    columns = [
-        "run",
-        "state",
-        "tokens",
-        *(headline.title for headline in HEADLINES),
-        "s",
-    ]
+    columns = ["run", "state", "tokens", *(headline.heading for headline in HEADLINES), "s"]
     rows = [
         [
             row["run"],

@@ -1,11 +1,10 @@
 """Columns: what a table's cells mean, and the columns that many tables share."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """One column: its pandas type, and what it holds."""
 
     name: str
@@ -13,7 +12,7 @@ class Column:
     doc: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """One table: its name and its columns, in order."""
 

@@ -32,7 +32,7 @@ Function = str | Callable[..., Any]
 """A function, or where it is: 'module:function'."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measure(Table):
     """What can be asked of a checkpoint. `name` is also the command's and the table's."""
 

@@ -140,11 +140,18 @@ class Outcome:
     """Whether p is adjusted for it (Holm, over the primaries and the arms)."""
     digits: int = 4
     """Shown in tables."""
+    short: str = ""
+    """In as few words as a column has room for."""
 
     @property
     def title(self) -> str:
         """In words."""
         return title(self.metric, self.occurrence)
+
+    @property
+    def heading(self) -> str:
+        """Over a column for the terminal."""
+        return self.short or self.title
 
     @property
     def column(self) -> str:
@@ -166,9 +173,9 @@ OUTCOMES: Registry[Outcome] = Registry(
 """What `compare` compares. The last is of the whole run, the others are at its last evaluation."""
 
 HEADLINES = (
-    Outcome("copy-accuracy", COPY_ACCURACY, LATER, digits=3),
-    Outcome("no-matching-accuracy", NO_MATCHING, LATER, digits=3),
-    Outcome("copy-excess", COPY_EXCESS, LATER, digits=3),
-    Outcome("bigram-kl", KL, ORDINARY),
+    Outcome("copy-accuracy", COPY_ACCURACY, LATER, digits=3, short="copy accuracy ≥2"),
+    Outcome("no-matching-accuracy", NO_MATCHING, LATER, digits=3, short="no matching"),
+    Outcome("copy-excess", COPY_EXCESS, LATER, digits=3, short="copy excess, nats"),
+    Outcome("bigram-kl", KL, ORDINARY, short="bigram KL, nats"),
 )
 """What `train`, `runs show` and model cards say of a run; columns of the `train` table."""

@@ -119,7 +119,7 @@ def test_train_says_what_came_out_where_and_what_next(made: tuple[Path, subproce
     path, result = made
     assert result.returncode == 0, result.stderr
     assert "copy accuracy" in result.stdout
-    assert "no-matching" in result.stdout
+    assert "no matching" in result.stdout
     assert "next: mechdistill induction-scores runs/micro" in result.stderr
     assert (path / "spt/seed-0/metrics.parquet").exists()
 

@@ -194,5 +194,5 @@ def _effects(positions: Positions) -> dict[tuple[Metric, int | None], float]:
         (BIGRAM_KL_DELTA, None): masked_mean(positions.kl, data.ordinary),
     }
     for bucket in range(N_BUCKETS):
-        effects[BIGRAM_KL_DELTA, bucket] = masked_mean(positions.kl, data.labels.bucket == bucket)
+        effects[BIGRAM_KL_DELTA, bucket] = masked_mean(positions.kl, data.bucket == bucket)
     return effects
