@@ -23,7 +23,7 @@ HOMES = {
     "measure": {"tables/_measures.py"},
     "head score": {"circuits/scores/_definitions.py"},
     "ablation": {"circuits/ablation/_kinds.py"},
-    "teacher": {"config/_teachers.py", "config/_trained.py"},
+    "teacher": {"config/teachers.py", "config/_trained.py"},
     "divergence": {"config/_divergences.py"},
     "routing signal": {"config/_routing.py"},
 }

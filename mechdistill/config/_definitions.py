@@ -8,7 +8,7 @@ from typing import Any
 from mechdistill.config._divergences import DIVERGENCES
 from mechdistill.config._routing import SIGNALS
 from mechdistill.config._run import RunConfig
-from mechdistill.config._teachers import TEACHERS
+from mechdistill.config.teachers import TEACHERS
 from mechdistill.registry import Origin, Registry
 
 

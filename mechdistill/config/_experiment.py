@@ -15,9 +15,9 @@ from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, MatchedS
 from mechdistill.config._problem import problem
 from mechdistill.config._sandbox import SandboxConfig
 from mechdistill.config._teacher import Student, TeacherConfig, closure
-from mechdistill.config._teachers import TeacherEntry
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
+from mechdistill.config.teachers import TeacherEntry
 from mechdistill.errors import MechdistillError
 
 M = TypeVar("M", bound=Config)

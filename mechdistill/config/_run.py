@@ -11,9 +11,9 @@ from mechdistill.config._experiment import ExperimentConfig
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import ArmConfig
 from mechdistill.config._sandbox import SandboxConfig
-from mechdistill.config._teachers import TeacherEntry
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
+from mechdistill.config.teachers import TeacherEntry
 
 TEACHER_ARM = "teacher:"
 ANNEAL = 0.2  # of a branch, unless its trunk says otherwise

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import CheckpointTeacher, ProgressiveTeacher
+from mechdistill.config.teachers import CheckpointTeacher, ProgressiveTeacher
 from mechdistill.model import Model, Transformer
 from mechdistill.teachers._devices import with_float64
 from mechdistill.teachers._protocol import Moment, Setting, Teacher

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import EnsembleTeacher, SpliceTeacher, TemperatureTeacher
+from mechdistill.config.teachers import EnsembleTeacher, SpliceTeacher, TemperatureTeacher
 from mechdistill.laws import soften
 from mechdistill.teachers._devices import together
 from mechdistill.teachers._protocol import Setting, Teacher

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import NoisyTeacher, PermutedTeacher, hashed_seed
+from mechdistill.config import hashed_seed
+from mechdistill.config.teachers import NoisyTeacher, PermutedTeacher
 from mechdistill.laws import mixed, uniform_like
 from mechdistill.teachers._exact import named_or_oracle
 from mechdistill.teachers._protocol import Setting, Teacher

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import CountTeacher, hashed_seed
+from mechdistill.config import hashed_seed
+from mechdistill.config.teachers import CountTeacher
 from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import Labels, Stream, World
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import SampledTeacher, TopKTeacher, Traits
+from mechdistill.config import Traits
+from mechdistill.config.teachers import SampledTeacher, TopKTeacher
 from mechdistill.model import Model
 from mechdistill.teachers._protocol import Moment, Setting, Teacher
 from mechdistill.world import Labels

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.config import BigramTeacher, OracleTeacher, UniformTeacher
+from mechdistill.config.teachers import BigramTeacher, OracleTeacher, UniformTeacher
 from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import KnownWorld, Labels, known
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
-from mechdistill.config import EmaTeacher
+from mechdistill.config.teachers import EmaTeacher
 from mechdistill.model import Model
 from mechdistill.teachers._checkpoint import frozen
 from mechdistill.teachers._devices import with_float64

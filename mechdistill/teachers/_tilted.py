@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechdistill.config import TiltedTeacher, hashed_seed
+from mechdistill.config import hashed_seed
+from mechdistill.config.teachers import TiltedTeacher
 from mechdistill.teachers._exact import named_or_oracle
 from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import KnownWorld, Labels, known

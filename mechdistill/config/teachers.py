@@ -1,7 +1,7 @@
 """The teachers of the experiment file: what gives soft targets. Some are made of others, named by `of`.
 
 To add one: its settings and traits as a class here and its line in `TEACHERS`; what it does as a class with
-`log_probs` and `from_config` in `mechdistill.teachers`. A user's own comes by `@md.teacher`.
+`log_probs` in `mechdistill.teachers`, whose `entry` is that class. A user's own comes by `@md.teacher`.
 """
 
 from collections.abc import Mapping
