@@ -42,7 +42,7 @@ def _by_head(run: str, scores: pd.DataFrame) -> Table:
     best_untrained = scores.groupby("metric", sort=False)["untrained"].max()
     rows.append(["untrained, best head", *(number(best_untrained[metric]) for metric in metrics)])
     step = int(scores["step"].iloc[0])
-    return table(f"\n{run} at step {step}: attention to the positions each score names", ["head", *metrics], rows)
+    return table(f"\n{run} at step {step}: head scores", ["head", *metrics], rows)
 
 
 def _by_pair(title: str, scores: pd.DataFrame) -> Table:
