@@ -10,6 +10,7 @@ Each of them raises `MechdistillError` for a name that is taken. A definition ma
 what it measures is never cached on disk.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from mechdistill import circuits
 from mechdistill.circuits import Ablation, Score
 from mechdistill.circuits.scores import Decoys, Find, ScoreFunction
 from mechdistill.config import DIVERGENCES, SIGNALS, TEACHERS, Traits
+from mechdistill.errors import MechdistillError
 from mechdistill.objective import own_divergence, own_signal
 from mechdistill.tables import MEASURES, METRIC_COLUMNS, Column, Function, Measure, Metric, Need
 from mechdistill.tables.metrics import METRICS
@@ -46,21 +48,34 @@ def head_score(
     return lambda function: circuits.SCORES.add(make(function))
 
 
-def ablation(*, label: str = "", colour: int = 2) -> Callable[[Callable[..., Any]], Ablation]:
-    """A way of knocking heads out: a function of (z [batch, pos, head, d_head], generator) that gives another z."""
+def ablation(*, label: str = "", colour: int | None = None) -> Callable[[Callable[..., Any]], Ablation]:
+    """A way of knocking heads out: a function of (z [batch, pos, head, d_head], generator) that gives another z.
+
+    `colour` is its slot of the palette, the next free one unless given.
+    """
 
     def register(function: Callable[..., Any]) -> Ablation:
         name = _name(function)
+        slot = len(circuits.ABLATIONS) if colour is None else colour
         return circuits.ABLATIONS.add(
-            Ablation(name, label or f"{name} ablation", function, colour, doc=function.__doc__ or "")
+            Ablation(name, label or f"{name} ablation", function, slot, doc=function.__doc__ or "")
         )
 
     return register
 
 
-def metric(name: str, label: str = "", **about: Any) -> Metric:
-    """A metric for a measure's rows (`metric.row(value, ...)`); `about` are the fields of `tables.Metric`."""
-    return METRICS.add(Metric(name, label or name, **about))
+def metric(
+    name: str,
+    label: str = "",
+    *,
+    unit: str = "",
+    low: float = 0.0,
+    high: float = math.inf,
+    chance: str = "",
+    better: Literal["higher", "lower", ""] = "",
+) -> Metric:
+    """A metric for a measure's rows (`metric.row(value, ...)`); see `tables.Metric`."""
+    return METRICS.add(Metric(name, label or name, unit, low, high, chance, better))
 
 
 def measure(
@@ -75,8 +90,11 @@ def measure(
 ) -> Callable[[Callable[..., Any]], Measure]:
     """A measure: a function of a `Subject` that gives a data frame with columns metric, value and the ones named here.
 
-    It becomes `md.<its name>(run)` and, with --plugin, a command of its own, whose help is the question.
+    It becomes `md.<its name>(run)` and, with --plugin, a command of its own, whose help is the question. Its name must
+    be no function's of `mechdistill`.
     """
+    if not isinstance(question, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MechdistillError("@md.measure: says what it answers, like @md.measure('How sharp is each head?')")
 
     def register(function: Callable[..., Any]) -> Measure:
         return MEASURES.add(
@@ -151,4 +169,7 @@ def routing_signal(
 
 
 def _name(function: Callable[..., Any]) -> str:
+    """As the function is called, in hyphens. Raises `MechdistillError` for what is no function."""
+    if not callable(function):
+        raise MechdistillError(f"definition {function!r}: must be a function")
     return getattr(function, "__name__", type(function).__name__).strip("_").replace("_", "-")

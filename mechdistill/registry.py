@@ -5,7 +5,7 @@ file of their own (see `plugins`). Such an entry knows where it comes from, so t
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from mechdistill.errors import MechdistillError, did_you_mean
@@ -84,15 +84,23 @@ class Registry(Mapping[str, T]):
         """Put back what `state` gave."""
         self._entries, self._origins = dict(state[0]), dict(state[1])
 
-    def redigest(self, where: str, digest: str) -> None:
-        """Note the digest of a user's file once all that it imports is known."""
-        for name, origin in self._origins.items():
-            if origin.where == where:
-                self._origins[name] = Origin(where, digest)
-
     def origin(self, name: str) -> Origin | None:
         """Where an entry comes from; None for mechdistill's own."""
         return self._origins.get(name)
+
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+        """function(...) on behalf of an entry. What a user's raises is a `MechdistillError` that names the entry."""
+        origin = self._origins.get(name)
+        if origin is None:
+            return function(*arguments, **settings)
+        try:
+            return function(*arguments, **settings)
+        except MechdistillError:
+            raise
+        except Exception as error:
+            raise MechdistillError(
+                f"{self.kind} '{name}' ({origin.where}): {type(error).__name__}: {error}; mend the definition"
+            ) from error
 
     @property
     def origins(self) -> dict[str, Origin]:
@@ -116,3 +124,8 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def definitions_loaded() -> dict[str, Origin]:
+    """Every user's definition that there is now, by kind and name."""
+    return {f"{r.kind} {name}": origin for r in Registry.every for name, origin in r.origins.items()}

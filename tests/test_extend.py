@@ -1,5 +1,7 @@
 """What a user defines - in a notebook, or in a file named by --plugin - is a citizen like a built-in entry."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -312,3 +314,105 @@ def test_help_says_what_a_measure_answers() -> None:
     text = md.row_curves.__doc__
     assert text.startswith(MEASURES["row-curves"].question)
     assert "row_entropy: entropy of that row, nats" in text
+
+
+def test_a_plugin_beside_everything_in_a_fresh_process(run: Run, tmp_path: Path) -> None:
+    """In the folder where the user stands, before torch has been imported, as the README has it."""
+    (tmp_path / "mine.py").write_text(FILE.format(value=0.25))
+    code = "import mechdistill as md; md.plugin('mine.py'); print(sorted(md.plugin('mine.py').__dict__)[-1])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_helpers_of_one_name_in_two_folders_are_never_mixed_up(run: Run, tmp_path: Path) -> None:
+    for folder, value in (("a", 0.25), ("b", 0.75)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper_of_two.py").write_text(f"VALUE = {value}\n")
+        text = "from helper_of_two import VALUE\n" + FILE.format(value="VALUE").replace("flat", f"flat_{folder}")
+        (tmp_path / folder / "same.py").write_text(text)
+    md.plugin(tmp_path / "a/same.py")
+    with pytest.raises(MechdistillError, match=r"imports helper_of_two, which is .*a/helper_of_two.py already"):
+        md.plugin(tmp_path / "b/same.py")
+    assert values(md.induction_scores(run), "flat-a")["value"].tolist() == [0.25] * 4
+    assert "flat-b" not in SCORES
+
+
+def test_a_helper_counts_whoever_imported_it_first_and_wherever(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "common_of_two.py").write_text("VALUE = 0.25\n")
+    (tmp_path / "one.py").write_text("import common_of_two\n")
+    late = FILE.replace("    return", "    from common_of_two import VALUE\n    return").format(value="VALUE")
+    (tmp_path / "two.py").write_text(late)
+    md.plugin(tmp_path / "one.py")
+    md.plugin(tmp_path / "two.py")
+    assert values(md.induction_scores(run), "flat")["value"].tolist() == [0.25] * 4
+    (tmp_path / "common_of_two.py").write_text("VALUE = 0.5  # mended\n")
+    md.plugin(tmp_path / "two.py")
+    assert values(md.induction_scores(run), "flat")["value"].tolist() == [0.5] * 4
+
+
+def test_a_plugin_that_loads_another_keeps_its_own_origin(tmp_path: Path) -> None:
+    (tmp_path / "inner.py").write_text(FILE.format(value=1))
+    outer = f"import mechdistill as md\nmd.plugin({str(tmp_path / 'inner.py')!r})\nmd.metric('after')\n"
+    (tmp_path / "outer.py").write_text(outer)
+    md.plugin(tmp_path / "outer.py")
+    assert METRICS.origin("after").where == str((tmp_path / "outer.py").resolve())
+    assert METRICS.origin("after").digest
+
+
+def test_sql_shows_what_a_plugin_measured_with_it_and_only_then(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FILE.format(value=0.25))
+    ask = "SELECT count(*) AS n FROM induction_scores WHERE metric = 'flat' AND step = 24"
+    md.plugin(file)
+    md.induction_scores(run)
+    assert md.sql(ask, run.path)["n"].item() == 4
+    SCORES.drop(str(file.resolve()))
+    with pytest.warns(UserWarning, match="depend on head score flat; name its file by --plugin"):
+        assert md.sql(ask, run.path)["n"].item() == 0
+    md.induction_scores(run)
+    assert md.sql("SELECT count(*) AS n FROM induction_scores WHERE step = 24", run.path)["n"].item() == 6 * 4
+    assert md.sql(ask, run.path)["n"].item() == 0
+    plugins._loaded.clear()
+    md.plugin(file)
+    assert md.sql(ask, run.path)["n"].item() == 4
+
+
+def test_what_a_definition_raises_names_it(run: Run) -> None:
+    md.head_score()(lambda_named("broken", lambda view, probes: 1 / 0))
+    with pytest.raises(MechdistillError, match=r"head score 'broken' .this session.: ZeroDivisionError"):
+        md.induction_scores(run)
+
+
+@pytest.mark.parametrize(
+    ("define", "message"),
+    [
+        (lambda: md.measure(lambda subject: None), "@md.measure: says what it answers"),
+        (lambda: md.measure("?", columns=["layer"])(named("m")), "columns: .*must be a Column of string"),
+        (lambda: md.measure("?", checkpoint="first")(named("m")), "checkpoint='first': must be last or all"),
+        (lambda: md.measure("?", needs=["luck"])(named("m")), "needs=.*must be of heads"),
+        (lambda: md.measure("?")(named("train")), "name: is another command's"),
+        (lambda: md.measure("?")(named("load")), "name: is another command's"),
+        (lambda: md.attention_score(on="x")(named("a")), "on='x' must be one of repeated, control, natural"),
+        (lambda: md.ablation()("x"), "must be a function"),
+        (lambda: md.head_score(low=1.0, high=0.0)(named("s")), "low=1.0 must be below high=0.0"),
+        (lambda: md.metric("m", better="sideways"), "must be higher, lower or empty"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_when_it_is_defined(define: Any, message: str) -> None:
+    before = [registry.state() for registry in Registry.every]
+    with pytest.raises(MechdistillError, match=message):
+        define()
+    assert [registry.state() for registry in Registry.every] == before
+
+
+def named(name: str) -> Any:
+    return lambda_named(name, lambda *arguments: None)
+
+
+def test_no_measure_takes_a_name_that_is_ours() -> None:
+    from mechdistill.cli._app import app
+    from mechdistill.tables._measures import RESERVED
+
+    commands = {command.name for command in app().registered_commands} | {"runs"}
+    functions = {name.replace("_", "-") for name in md.__all__ if name[0].islower()}
+    assert (commands | functions) - set(MEASURES) <= RESERVED

@@ -153,14 +153,19 @@ def test_a_changed_definition_does_not_resume(file: Path, tmp_path: Path) -> Non
     assert states(outcomes) == {"interrupted"}
     file.write_text(FILE.replace("power * of", "1.5 * power * of"))
     md.plugin(file)
-    (outcome,) = train(micro(teachers=OWN["teachers"], arms=arms), tmp_path / "x")
-    assert outcome.state == "failed"
-    assert "cannot resume bit-exactly" in str(outcome.message)
-    assert "definitions was" in str(outcome.message)
-    assert "teacher was" in str(outcome.message), "its id hashes its definition"
+    with pytest.raises(MechdistillError, match="was made with another definition of teacher sharpened"):
+        train(micro(teachers=OWN["teachers"], arms=arms), tmp_path / "x")
     file.write_text(FILE)
     md.plugin(file)
     assert states(train(micro(teachers=OWN["teachers"], arms=arms), tmp_path / "x")) == {"finished"}
+    file.write_text(FILE.replace("power * of", "1.5 * power * of"))
+    md.plugin(file)
+    more = micro(teachers=OWN["teachers"], arms=arms, seeds=[0, 1])
+    with pytest.raises(MechdistillError, match="was made with another definition"):
+        train(more, tmp_path / "x")  # one arm would hold two treatments
+    file.write_text(FILE + "# a comment makes another file\n")
+    md.plugin(file)
+    assert md.load(tmp_path / "x").runs, "what is finished can be looked at"
 
 
 def test_a_run_directory_never_loads_the_file(file: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError
 from mechdistill.positions import HELD_OUT
-from mechdistill.runs import Experiment, Run
+from mechdistill.runs import Experiment, Measured, Run
 from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
 from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_run
@@ -126,7 +126,11 @@ class _Session:
         users = definitions(measure)
 
         def compute() -> pd.DataFrame:
-            return _of_run(_checked(measure, resolve(measure.compute)(self._subject(run, step))), run, step)
+            return _of_run(
+                _checked(measure, MEASURES.call(measure.name, resolve(measure.compute), self._subject(run, step))),
+                run,
+                step,
+            )
 
         if any(origin.digest is None for origin in users.values()):
             return compute()
@@ -144,7 +148,8 @@ class _Session:
             "weights": run.weights_digest(step),
         }
         key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return run.cached(measure, step, key, source_digest(), compute, fresh=self._fresh)
+        noted = {name: str(origin.digest) for name, origin in users.items()}
+        return run.cached(measure, step, key, Measured(source_digest(), noted), compute, fresh=self._fresh)
 
     def _subject(self, run: Run, step: int) -> Subject:
         def untrained(measure: Measure) -> pd.DataFrame | None:

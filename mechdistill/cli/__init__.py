@@ -6,6 +6,8 @@ import warnings
 
 from mechdistill.errors import MechdistillError
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line), 1 a failure of our own, 130 interrupted."""
@@ -19,7 +21,7 @@ def main() -> None:
     warnings.showwarning = _one_line
     try:
         arguments = load_plugins(sys.argv[1:])
-        app()(arguments or ["--help"], standalone_mode=False)
+        code = app()(arguments or ["--help"], standalone_mode=False)
     except MechdistillError as error:
         _fail(str(error))
     except Exception as error:
@@ -27,8 +29,16 @@ def main() -> None:
             raise
         _fail(f"{error.format_message()} (see mechdistill --help)")  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        print("mechdistill: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
+    else:
+        if code == _INTERRUPTED:  # typer has caught Ctrl-C and returns what it would have exited with
+            _interrupted()
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> None:
+    print("mechdistill: interrupted", file=sys.stderr)
+    sys.exit(_INTERRUPTED)
 
 
 def _fail(message: str) -> None:

@@ -1,6 +1,8 @@
 """The commands of measures, generated from their records: a table on stdout, a figure in the directory, or JSON."""
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +38,8 @@ def _show(measure: Measure, directory: Path, checkpoint: str, as_json: bool, fre
     from mechdistill.runs import load
 
     target = load(directory)
-    result = Applied(measure)(target, parse_checkpoint(checkpoint), fresh=fresh)
+    with redirect_stdout(sys.stderr):  # what a user's definition prints is no result
+        result = Applied(measure)(target, parse_checkpoint(checkpoint), fresh=fresh)
     if as_json:
         print_json(result)
         return

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._numerics import numerics
     from mechdistill.runs._query import list_runs, sql
     from mechdistill.runs._read import Experiment, Run, Step, load
+    from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
     from mechdistill.runs._words import network, teachers, treatment, world
     from mechdistill.runs._writer import RunWriter
@@ -23,6 +24,7 @@ _HOMES = {
     "EXPERIMENT": "_layout",
     "FIGURES": "_layout",
     "Experiment": "_read",
+    "Measured": "_tables",
     "Run": "_read",
     "RunWriter": "_writer",
     "Step": "_read",
@@ -46,6 +48,7 @@ __all__ = [
     "EXPERIMENT",
     "FIGURES",
     "Experiment",
+    "Measured",
     "Run",
     "RunWriter",
     "Step",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from mechdistill.errors import MechdistillError
-from mechdistill.runs._tables import read_source, read_table, write_table
+from mechdistill.runs._tables import Measured, read_measured, read_table, write_table
 from mechdistill.tables import Measure
 
 _FILE = re.compile(r"(.+)-(\d{8})-([0-9a-f]{16})\.parquet")
@@ -40,7 +40,7 @@ def cached_tables(run: Path, measure: str | None = None) -> list[CachedTable]:
 
 
 def cached(
-    run: Path, measure: Measure, step: int, key: str, source: str, compute: Callable[[], pd.DataFrame], *, fresh: bool
+    run: Path, measure: Measure, step: int, key: str, by: Measured, compute: Callable[[], pd.DataFrame], *, fresh: bool
 ) -> pd.DataFrame:
     """The table of a measure at a checkpoint, computed and stored if absent or `fresh`.
 
@@ -55,9 +55,10 @@ def cached(
             warnings.warn(f"computing anew: {error}", stacklevel=2)
     table = compute()
     try:
-        write_table(path, table, source=source)
+        write_table(path, table, by)
         for other in cached_tables(run, measure.name):
-            if other.step is None or (other.step == step and read_source(other.path) != source):
+            measured = read_measured(other.path)
+            if other.step is None or (other.step == step and (measured is None or measured.source != by.source)):
                 other.path.unlink(missing_ok=True)
     except (MechdistillError, OSError) as error:
         warnings.warn(f"not cached: {error}", stacklevel=2)

@@ -10,7 +10,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._files import write_json, write_text
 from mechdistill.runs._read import Run
-from mechdistill.runs._tables import read_source, read_table, write_table
+from mechdistill.runs._tables import read_measured, read_table, write_table
 from mechdistill.runs._weights import save_weights
 from mechdistill.tables import MEASURES
 
@@ -38,6 +38,6 @@ def copy_run(run: Run, target: Path, *, config: RunConfig, provenance: Mapping[s
     for table in known:
         try:
             copy = read_table(table.path, MEASURES[table.measure].all_columns)
-            write_table(target / "tables" / table.path.name, copy, source=read_source(table.path) or "")
+            write_table(target / "tables" / table.path.name, copy, read_measured(table.path))
         except MechdistillError as error:
             warnings.warn(f"left out: {error}", stacklevel=4)

@@ -27,8 +27,11 @@ def config(data: Any, path: Path) -> Any:
     """The content of a config.yaml as the present version has it; what is no config is left to be refused as such."""
     if not isinstance(data, dict):
         return data
-    refuse_newer(path, data.get("version"), CONFIG_VERSION)
-    if data.get("version") != 1:
+    version = data.get("version")
+    refuse_newer(path, version, CONFIG_VERSION)
+    if type(version) is not int or version < 1:
+        raise MechdistillError(f"{path}: version={version!r} must be 1 or {CONFIG_VERSION}; restore the file")
+    if version != 1:
         return data
     renamed = {"treatment" if key == "arm" else key: value for key, value in data.items()}
     return {**renamed, "version": CONFIG_VERSION}

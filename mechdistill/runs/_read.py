@@ -16,8 +16,9 @@ from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
 from mechdistill.runs._files import read_json, read_text
+from mechdistill.runs._same import differing_keys
 from mechdistill.runs._status import read_status
-from mechdistill.runs._tables import read_table
+from mechdistill.runs._tables import Measured, read_table
 from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
 from mechdistill.tables import ROW_CURVES, Measure
@@ -146,13 +147,13 @@ class Run:
         measure: Measure,
         step: int,
         key: str,
-        source: str,
+        by: Measured,
         compute: Callable[[], pd.DataFrame],
         *,
         fresh: bool = False,
     ) -> pd.DataFrame:
         """A measure's table of a checkpoint, computed and stored if absent or `fresh`; see `_cache`."""
-        return cached(self.path, measure, step, key, source, compute, fresh=fresh)
+        return cached(self.path, measure, step, key, by, compute, fresh=fresh)
 
     def cached_tables(self) -> list[CachedTable]:
         """The measures' tables that lie in the directory."""
@@ -181,7 +182,7 @@ class Experiment:
             path = self.path / config.path
             if (path / layout.CONFIG).exists():
                 run = Run(path)
-                if run.config != config:
+                if differing_keys(run.config, config):
                     raise MechdistillError(
                         f"{path / layout.CONFIG}: is not the run that {layout.EXPERIMENT} says; restore its files"
                     )

@@ -5,6 +5,7 @@ Each says by which schema it was written; those of earlier ones are brought up t
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,20 +20,32 @@ from mechdistill.runs._files import write_bytes
 
 _KEY = b"mechdistill sha256"
 _SOURCE = b"mechdistill source"
+_DEFINITIONS = b"mechdistill definitions"
 _SCHEMA = b"mechdistill schema"  # absent: 1
+
+
+class Measured(NamedTuple):
+    """What measured a table."""
+
+    source: str  # digest of mechdistill's own
+    definitions: Mapping[str, str]  # users' definitions that it depends on: kind and name, digest
 
 
 class About(NamedTuple):
     """What a table says of itself."""
 
     schema: int
-    source: str | None  # digest of what measured it
+    measured: Measured | None  # None: by no measure, or it does not say
 
 
 def about(metadata: Mapping[bytes, bytes] | None) -> About:
     """By the metadata of a parquet file; raises ValueError where they are damaged."""
     metadata = metadata or {}
-    return About(int(metadata.get(_SCHEMA, b"1")), metadata.get(_SOURCE, b"").decode() or None)
+    measured = None
+    if source := metadata.get(_SOURCE, b"").decode():
+        definitions = json.loads(metadata.get(_DEFINITIONS, b"{}"))
+        measured = Measured(source, {str(name): str(digest) for name, digest in definitions.items()})
+    return About(int(metadata.get(_SCHEMA, b"1")), measured)
 
 
 def _digest(table: pd.DataFrame) -> bytes:
@@ -40,27 +53,23 @@ def _digest(table: pd.DataFrame) -> bytes:
     return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
-def write_table(path: Path, table: pd.DataFrame, source: str = "") -> None:
-    """Write or replace a parquet file atomically; `source` is a digest of what measured it."""
+def write_table(path: Path, table: pd.DataFrame, measured: Measured | None = None) -> None:
+    """Write or replace a parquet file atomically; `measured` says what measured it."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata(
-        {
-            **(arrow.schema.metadata or {}),
-            _KEY: _digest(table),
-            _SOURCE: source.encode(),
-            _SCHEMA: str(_migrate.SCHEMA).encode(),
-        }
-    )
+    notes = {_KEY: _digest(table), _SCHEMA: str(_migrate.SCHEMA).encode()}
+    if measured is not None:
+        notes |= {_SOURCE: measured.source.encode(), _DEFINITIONS: json.dumps(dict(measured.definitions)).encode()}
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **notes})
     buffer = io.BytesIO()
     pq.write_table(arrow, buffer, write_page_checksum=True)  # `runs sql` checks these: the digest would take too long
     write_bytes(path, buffer.getvalue())
 
 
-def read_source(path: Path) -> str | None:
+def read_measured(path: Path) -> Measured | None:
     """What measured a table, as written; None where it does not say, or is damaged."""
     try:
-        return about(pq.read_schema(path).metadata).source
-    except (OSError, ValueError, pa.ArrowException):
+        return about(pq.read_schema(path).metadata).measured
+    except (OSError, ValueError, AttributeError, pa.ArrowException):
         return None
 
 

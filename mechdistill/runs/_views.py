@@ -4,7 +4,7 @@ The digest of all values that `read_table` compares would take longer than all o
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mechdistill.errors import MechdistillError
+from mechdistill.registry import definitions_loaded
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import cached_tables
@@ -38,10 +39,16 @@ def metrics(found: list[Found], columns: pa.Schema) -> Iterator[tuple[Found, pa.
 
 
 def measured(found: list[Found], measure: str, columns: pa.Schema) -> Iterator[tuple[Found, pa.Table]]:
-    """The cached tables of a measure, the newest of each checkpoint; what else there is to say, in one line a kind."""
-    earlier, elsewhere, older = 0, 0, list[Path]()
+    """The cached tables of a measure, one a checkpoint; what else there is to say, in one line a kind.
+
+    Of several it is the one that depends on most of the users' definitions that are loaded now, and of those the
+    newest. What depends on any other definition is left out: without its file nobody can say what its numbers are.
+    """
+    loaded = {name: origin.digest for name, origin in definitions_loaded().items()}
+    earlier, elsewhere, unknown, older = 0, 0, set[str](), list[Path]()
     for run in found:
-        newest: dict[int, _Cached] = {}
+        chosen: dict[int, _Cached] = {}
+        unread: dict[int, set[str]] = {}
         for path, step in _by_age(run, measure):
             if step is None:
                 earlier += 1
@@ -57,14 +64,25 @@ def measured(found: list[Found], measure: str, columns: pa.Schema) -> Iterator[t
                 continue
             if not len(table):
                 continue
-            if step in newest:
-                older.append(newest[step].path)
-            newest[step] = _Cached(path, opened.about, table)
-        elsewhere += sum(cached.about.source != source_digest() for cached in newest.values())
-        yield from ((run, cached.table) for cached in newest.values())
+            needs = opened.definitions
+            others = {name for name, digest in needs.items() if loaded.get(name) != digest}
+            if others:
+                unread.setdefault(step, set()).update(others)
+                continue
+            before = chosen.get(step)
+            if before is not None and len(before.definitions) > len(needs):
+                continue
+            if before is not None and before.definitions == needs:
+                older.append(before.path)
+            chosen[step] = _Cached(path, opened.about, table)
+        unknown |= {name for step, names in unread.items() if step not in chosen for name in names}
+        elsewhere += sum(cached.source != source_digest() for cached in chosen.values())
+        yield from ((run, cached.table) for cached in chosen.values())
     again = f"`mechdistill {measure}` measures anew"
     if earlier:
         leave_out(f"{_tables(earlier)} of {measure}, by an earlier version; {again}")
+    if unknown:
+        leave_out(f"tables of {measure} that depend on {', '.join(sorted(unknown))}; name its file by --plugin")
     if older:
         others = f" and {len(older) - 1} more" * (len(older) > 1)
         leave_out(f"{older[0]}{others}: there is a newer table of the same checkpoint; delete the older")
@@ -76,6 +94,14 @@ class _Cached(NamedTuple):
     path: Path
     about: About
     table: pa.Table
+
+    @property
+    def source(self) -> str:
+        return self.about.measured.source if self.about.measured else ""
+
+    @property
+    def definitions(self) -> Mapping[str, str]:
+        return self.about.measured.definitions if self.about.measured else {}
 
 
 def _by_age(run: Found, measure: str) -> list[tuple[Path, int | None]]:

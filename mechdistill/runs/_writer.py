@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mechdistill.config import RunConfig, to_yaml
+from mechdistill.config import RunConfig, definitions, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics
 from mechdistill.runs._files import write_json, write_text
 from mechdistill.runs._numerics import provenance
 from mechdistill.runs._read import Run
+from mechdistill.runs._same import differing_keys
 from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import write_table
 from mechdistill.runs._weights import Weights, load_weights, save_weights
@@ -38,14 +39,26 @@ class RunWriter:
         """Raise `MechdistillError` if the directory holds another run than `config`."""
         if not (self.path / layout.CONFIG).exists():
             return
-        stored = Run(self.path).config.model_dump(mode="json")
-        wanted = self.config.model_dump(mode="json")
-        for key in wanted:
-            if stored[key] != wanted[key]:
-                raise MechdistillError(
-                    f"{self.path}: was made with another {key} ({stored[key]!r}) than the experiment says "
-                    f"({wanted[key]!r}); restore its files or choose another --out"
-                )
+        stored = Run(self.path).config
+        for key in differing_keys(stored, self.config):
+            was, wanted = (config.model_dump(mode="json")[key] for config in (stored, self.config))
+            raise MechdistillError(
+                f"{self.path}: was made with another {key} ({was!r}) than the experiment says ({wanted!r}); "
+                "restore its files or choose another --out"
+            )
+        if (self.path / layout.PROVENANCE).exists():
+            self._check_definitions()
+
+    def _check_definitions(self) -> None:
+        """Raise `MechdistillError` if what a user defined for the run has changed since: it would be another run."""
+        now = {f"{what} {origin.digest}" for what, origin in definitions(self.config).items()}
+        noted: str = Run(self.path).provenance.get("conditions", {}).get("definitions", "")
+        changed = sorted({text.rpartition(" ")[0] for text in now ^ (set(noted.split(", ")) - {""})})
+        if changed:
+            raise MechdistillError(
+                f"{self.path}: was made with another definition of {', '.join(changed)}; restore it, or choose another "
+                "--out"
+            )
 
     def begin(self, conditions: dict[str, str]) -> Weights | None:
         """The state to continue from, or None to start afresh, with the directory ready for either.

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+DTYPES = ("string", "Int64", "float64", "boolean")
+"""pandas types that a column can have."""
+
 
 class Column(NamedTuple):
     """One column: its pandas type, and what it holds."""

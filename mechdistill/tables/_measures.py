@@ -8,12 +8,13 @@ plain ones will do, a figure (`plots`) and a summary for the terminal (`cli/summ
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mechdistill.errors import MechdistillError
 from mechdistill.registry import Registry
 from mechdistill.tables._columns import (
     BUCKET,
+    DTYPES,
     HEAD,
     LAYER,
     METRIC_COLUMNS,
@@ -27,6 +28,15 @@ from mechdistill.tables._columns import (
 
 Need = Literal["heads", "triggers", "oracle"]
 """heads: a transformer; triggers: a world where something can be copied; oracle: a world that knows its own law."""
+
+NEEDS: tuple[Need, ...] = get_args(Need)
+
+_COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims"}
+_FUNCTIONS = {"load", "load-experiment", "prompt", "sql", "plugin", "to-transformer-lens", "from-transformer-lens"}
+_SCORES = {"attention-score", "head-score", "ablation", "measure", "metric"}
+_KINDS = {"teacher", "divergence", "routing-signal"}
+RESERVED = frozenset(_COMMANDS | _FUNCTIONS | _SCORES | _KINDS)
+"""Names that no measure can have: of our commands, of views of `runs sql`, and of the functions of `mechdistill`."""
 
 Function = str | Callable[..., Any]
 """A function, or where it is: 'module:function'."""
@@ -53,12 +63,18 @@ class Measure(Table):
     """What its numbers depend on besides run, checkpoint and source: part of the cache key."""
 
     def __post_init__(self) -> None:
-        names = [column.name for column in self.columns]
+        """Raises `MechdistillError` for what cannot be a measure's."""
+        odd = [column for column in self.columns if getattr(column, "dtype", None) not in DTYPES]
+        names = [getattr(column, "name", "") for column in self.columns]
+        taken = {*(column.name for column in RUN_COLUMNS)}
         rules = {
+            f"columns: {odd[:1]} must be a Column of {', '.join(DTYPES)}": not odd,
             "columns: must begin with metric and value": names[:2] == [c.name for c in METRIC_COLUMNS],
-            "columns: must not repeat a name, nor take a run's": len({*names, *(c.name for c in RUN_COLUMNS)})
-            == len(names) + len(RUN_COLUMNS),
+            "columns: must not repeat a name, nor take a run's": len({*names, *taken}) == len(names) + len(taken),
             "question: must say what it answers": bool(self.question.strip()),
+            f"checkpoint={self.checkpoint!r}: must be last or all": self.checkpoint in ("last", "all"),
+            f"needs={sorted(self.needs)}: must be of {', '.join(NEEDS)}": self.needs <= set(NEEDS),
+            "name: is another command's or view's; choose another": self.name not in RESERVED,
         }
         for rule, kept in rules.items():
             if not kept:

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mechdistill.errors import MechdistillError
 from mechdistill.registry import Registry
 from mechdistill.tables._columns import FIRST, LATER, ORDINARY, SECOND, THIRD_ON, Occurrence
 
@@ -29,6 +30,12 @@ class Metric:
     chance: str = ""
     """What a model comes to that knows nothing; empty where that has no meaning."""
     better: Literal["higher", "lower", ""] = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise MechdistillError(f"metric '{self.name}': low={self.low} must be below high={self.high}")
+        if self.better not in ("higher", "lower", ""):
+            raise MechdistillError(f"metric '{self.name}': better={self.better!r} must be higher, lower or empty")
 
     def row(self, value: float, **where: Any) -> dict[str, Any]:
         """A row of a long table: this metric's value, and the columns that say where."""

@@ -11,7 +11,7 @@ import pytest
 import mechdistill as md
 from mechdistill.config import RunConfig, expand, to_yaml
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, Run, list_runs, sql
+from mechdistill.runs import Experiment, Measured, Run, list_runs, sql
 from mechdistill.runs._find import identify
 from mechdistill.runs._tables import read_table, write_table
 from mechdistill.source import source_digest
@@ -225,7 +225,7 @@ def test_the_newest_table_of_a_checkpoint_counts_and_the_older_is_named(measured
     (older,) = run.glob(f"tables/row-curves-{24:08d}-*.parquet")
     columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
     newer = read_table(older, columns).assign(value=7.0)
-    write_table(run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet", newer, source=source_digest())
+    write_table(run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet", newer, Measured(source_digest(), {}))
     found, said = left_out(lambda: sql("SELECT DISTINCT value FROM row_curves", tmp_path))
     assert found["value"].tolist() == [7.0]
     assert [str(older) in line for line in said] == [True]
@@ -235,7 +235,7 @@ def test_tables_of_another_source_are_shown_and_said_to_be_in_one_line(measured:
     copy = Path(shutil.copytree(next(measured.glob("it*")), tmp_path / "copy"))
     columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
     for path in copy.rglob("tables/row-curves-*.parquet"):
-        write_table(path, read_table(path, columns), source="0123456789abcdef")
+        write_table(path, read_table(path, columns), Measured("0123456789abcdef", {}))
     found, said = left_out(lambda: sql("SELECT DISTINCT run FROM row_curves", tmp_path))
     assert len(found) == 3
     assert said == [

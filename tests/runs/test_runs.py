@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, Run, exclusive, load
+from mechdistill.runs import Experiment, Measured, Run, exclusive, load
 from mechdistill.runs._files import write_bytes, write_json
 from mechdistill.runs._weights import digest, load_weights, save_weights
 from mechdistill.tables import METRIC_COLUMNS, ROW, Measure, frame, with_run
 
 KEY = "0123456789abcdef"
+BY = Measured("s", {})
 MEASURE = Measure("m", METRIC_COLUMNS, question="One?", compute=lambda subject: ONE)
 ONE = with_run(
     frame(MEASURE, [{"metric": "one", "value": 1.0}]), run="spt/seed-0", arm="spt", seed=0, step=8, tokens=512
@@ -156,9 +157,9 @@ def test_a_table_is_computed_once_and_a_broken_one_again(copy: Path) -> None:
         return ONE
 
     for _ in range(2):
-        assert run.cached(MEASURE, 8, KEY, "s", compute)["value"].tolist() == [1.0]
+        assert run.cached(MEASURE, 8, KEY, BY, compute)["value"].tolist() == [1.0]
     assert len(calls) == 1
-    run.cached(MEASURE, 8, KEY, "s", compute, fresh=True)
+    run.cached(MEASURE, 8, KEY, BY, compute, fresh=True)
     assert len(calls) == 2
     path = run.path / f"tables/m-00000008-{KEY}.parquet"
     original = path.read_bytes()
@@ -168,11 +169,11 @@ def test_a_table_is_computed_once_and_a_broken_one_again(copy: Path) -> None:
         path.write_bytes(damaged)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert run.cached(MEASURE, 8, KEY, "s", compute)["value"].tolist() == [1.0]
+            assert run.cached(MEASURE, 8, KEY, BY, compute)["value"].tolist() == [1.0]
         assert caught == [] or "computing anew" in str(caught[0].message)
     assert len(calls) > 10, "hardly any damage was noticed"
     with pytest.warns(UserWarning, match="computing anew"):
-        run.cached(replace(MEASURE, columns=(*MEASURE.columns, ROW)), 8, KEY, "s", compute)
+        run.cached(replace(MEASURE, columns=(*MEASURE.columns, ROW)), 8, KEY, BY, compute)
 
 
 def test_a_directory_that_cannot_be_written_is_measured_all_the_same(
@@ -183,16 +184,16 @@ def test_a_directory_that_cannot_be_written_is_measured_all_the_same(
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.warns(UserWarning, match="not cached"):
-        table = Run(copy / "spt/seed-0").cached(MEASURE, 8, KEY, "s", lambda: ONE)
+        table = Run(copy / "spt/seed-0").cached(MEASURE, 8, KEY, BY, lambda: ONE)
     assert table["value"].tolist() == [1.0]
 
 
 def test_what_another_source_measured_is_replaced_and_the_rest_stays(copy: Path) -> None:
     run = Run(copy / "spt/seed-0")
     for step, key, source in ((8, "a" * 16, "old"), (8, "b" * 16, "new"), (6, "c" * 16, "old"), (8, KEY, "new")):
-        run.cached(MEASURE, step, key, source, lambda: ONE)
+        run.cached(MEASURE, step, key, Measured(source, {}), lambda: ONE)
     (run.path / f"tables/m-{KEY}.parquet").write_bytes(b"as earlier versions named them")
-    run.cached(MEASURE, 8, "d" * 16, "new", lambda: ONE)
+    run.cached(MEASURE, 8, "d" * 16, Measured("new", {}), lambda: ONE)
     keys = {path.name.split("-")[-1][0] for path in run.path.glob("tables/m-*")}
     assert keys == {"b", "c", KEY[0], "d"}
     assert not (run.path / f"tables/m-{KEY}.parquet").exists()

@@ -42,7 +42,7 @@ def replaced(outputs: Outputs, ablation: Ablation) -> Outputs:
     Raises `MechdistillError` for a replacement of another shape.
     """
     generator = torch.Generator().manual_seed(_SEED)
-    instead = [ablation.replacement(z, generator) for z in outputs]
+    instead = [ABLATIONS.call(ablation.name, ablation.replacement, z, generator) for z in outputs]
     for z, other in zip(outputs, instead, strict=True):
         if getattr(other, "shape", None) != z.shape:
             raise MechdistillError(

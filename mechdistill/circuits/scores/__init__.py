@@ -46,26 +46,28 @@ def head_scores(model: Any, world: World, generator: torch.Generator, *, sequenc
     """
     view = HeadView(model)
     seen = probes(world, sequences, view.n_ctx, generator)
-    rows = [row for score in SCORES.values() for row in _rows(score, score.of(view, seen))]
+    rows = [row for name, score in SCORES.items() for row in _rows(score, SCORES.call(name, score.of, view, seen))]
     return frame(INDUCTION_SCORES, rows)
 
 
 def _rows(score: Score, scored: Scored) -> list[dict[str, Any]]:
-    value = scored.value
+    value, null = scored.value.detach(), scored.null
     null_max = None
-    if scored.null_mean is not None:
-        null_max = max((m for m in scored.null_mean.flatten().tolist() if not math.isnan(m)), default=None)
+    if null is not None and null.shape[1]:
+        null_max = float(null.mean(dim=1).max())
     rows: list[dict[str, Any]] = []
     for index in itertools.product(*map(range, value.shape)):
         if not math.isnan(value[index]):
             where = dict(zip(("layer", "head", "source_layer", "source_head"), index, strict=False))
-            null = {"null_mean": _at(scored.null_mean, index), "null_sd": _at(scored.null_sd, index)}
-            rows.append(score.row(float(value[index]), **where, chance=scored.chance, **null, null_max=null_max))
+            mean, sd = (None, None) if null is None else _spread(null[index[0]][:, index[1]])
+            about = {"chance": scored.chance, "null_mean": mean, "null_sd": sd, "null_max": null_max}
+            rows.append(score.row(float(value[index]), **where, **about))
     return rows
 
 
-def _at(values: Tensor | None, index: tuple[int, ...]) -> float | None:
-    return None if values is None else float(values[index])
+def _spread(null: Tensor) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over sequences; None where there are too few for one."""
+    return float(null.mean()) if len(null) else None, float(null.std()) if len(null) > 1 else None
 
 
 __all__ = [

@@ -6,7 +6,7 @@ the sources mean nothing), so that no score has to be read against a bare thresh
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,8 +27,8 @@ class Scored(NamedTuple):
 
     value: ByHead | ByPair
     chance: float | None = None
-    null_mean: ByHead | None = None  # over sequences
-    null_sd: ByHead | None = None
+    null: Float[Tensor, "layer sequence head"] | None = None
+    """By sequence, without those that have none."""
 
 
 ScoreFunction = Callable[[HeadView, Probes], "Scored | Tensor"]
@@ -48,10 +48,12 @@ class Score(Metric):
 
     def of(self, view: HeadView, probes: Probes) -> Scored:
         """Its values. Raises `MechdistillError` for a function that gives anything but a value by head or pair."""
-        result = self.function(view, probes)
+        with torch.no_grad():
+            result = self.function(view, probes)
         scored = result if isinstance(result, Scored) else Scored(result)
         by_head: tuple[int, ...] = (view.n_layers, view.n_heads)
-        shape: Any = tuple(getattr(scored.value, "shape", ())) or type(scored.value).__name__
+        is_tensor = isinstance(scored.value, Tensor)  # pyright: ignore[reportUnnecessaryIsInstance]
+        shape: Any = tuple(scored.value.shape) if is_tensor else type(scored.value).__name__
         if shape not in [by_head, by_head * 2]:
             raise MechdistillError(
                 f"head score '{self.name}': gave {shape}; must be a tensor [layer, head] = {by_head}, or "
@@ -72,14 +74,14 @@ def head_score(
     return make
 
 
-def attention_score(
-    *, on: Literal["repeated", "natural"], decoys: Decoys | None = None, label: str = ""
-) -> Callable[[Find], Score]:
+def attention_score(*, on: str, decoys: Decoys | None = None, label: str = "") -> Callable[[Find], Score]:
     """Make a score of a function that says which sources each query should look at: the attention paid to them.
 
     On repeated blocks the null is the same queries and sources on the control; on sequences of the world it is the
-    attention paid to the decoys.
+    attention paid to the decoys. Raises `MechdistillError` for another kind of sequences.
     """
+    if on not in Probes._fields:
+        raise MechdistillError(f"attention score: on={on!r} must be one of {', '.join(Probes._fields)}")
 
     def make(find: Find) -> Score:
         def function(view: HeadView, probes: Probes) -> Scored:
@@ -111,11 +113,7 @@ def _attention(view: HeadView, probes: Probes, on: str, find: Find, decoys: Deco
         return Scored(value, chance)
     nulls = [attention_to(pattern, null_sources) for pattern in view.patterns(control.tokens)]
     nulls = [null[~null.isnan().any(dim=1)] for null in nulls]
-    # no sequence, no null; one sequence, no spread (mean and std of nothing are nan, but std of nothing also warns)
-    nothing = torch.full((view.n_heads,), torch.nan)
-    mean = torch.stack([null.mean(dim=0) if len(null) else nothing for null in nulls])
-    sd = torch.stack([null.std(dim=0) if len(null) > 1 else nothing for null in nulls])
-    return Scored(value, chance, mean, sd)
+    return Scored(value, chance, torch.stack(nulls))
 
 
 def attention_to(pattern: Float[Tensor, "batch head query source"], sources: Sources) -> Float[Tensor, "batch head"]:
