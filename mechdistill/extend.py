@@ -20,6 +20,7 @@ from mechdistill.circuits.scores import Decoys, Find, ScoreFunction
 from mechdistill.config import DIVERGENCES, SIGNALS, TEACHERS, Traits
 from mechdistill.errors import MechdistillError
 from mechdistill.objective import own_divergence, own_signal
+from mechdistill.registry import name_of
 from mechdistill.tables import MEASURES, METRIC_COLUMNS, Column, Function, Measure, Metric, Need
 from mechdistill.tables.metrics import METRICS
 from mechdistill.teachers import own_kind
@@ -172,4 +173,4 @@ def _name(function: Callable[..., Any]) -> str:
     """As the function is called, in hyphens. Raises `MechdistillError` for what is no function."""
     if not callable(function):
         raise MechdistillError(f"definition {function!r}: must be a function")
-    return getattr(function, "__name__", type(function).__name__).strip("_").replace("_", "-")
+    return name_of(function)

@@ -126,6 +126,12 @@ class Registry(Mapping[str, T]):
         return len(self._entries)
 
 
-def definitions_loaded() -> dict[str, Origin]:
-    """Every user's definition that there is now, by kind and name."""
-    return {f"{r.kind} {name}": origin for r in Registry.every for name, origin in r.origins.items()}
+def definitions_loaded(registries: "Iterable[Registry[Any]] | None" = None) -> dict[str, Origin]:
+    """Every user's definition that there is now, by kind and name; in some registries, or in all."""
+    among = Registry.every if registries is None else registries
+    return {f"{registry.kind} {name}": origin for registry in among for name, origin in registry.origins.items()}
+
+
+def name_of(definition: object) -> str:
+    """What an entry is called that is defined by a function: the function's name, in hyphens."""
+    return getattr(definition, "__name__", type(definition).__name__).strip("_").replace("_", "-")

@@ -28,13 +28,17 @@ class Subject:
     """Another measure's table of this checkpoint."""
     untrained: Callable[[Measure], pd.DataFrame | None]
     """A measure's table of the same run before its first step; None where that checkpoint is not there."""
-    targets: pd.DataFrame | None
-    """What the run is taught, row by row (columns of `row-curves`); None where labels alone teach it."""
+    open_targets: Callable[[], pd.DataFrame | None]
 
     @cached_property
     def model(self) -> Model:
         """The hooked model, in eval mode."""
         return self.open_model()
+
+    @cached_property
+    def targets(self) -> pd.DataFrame | None:
+        """What the run is taught, row by row (columns of `row-curves`); None where labels alone teach it."""
+        return self.open_targets()
 
     @cached_property
     def data(self) -> EvaluationSet:

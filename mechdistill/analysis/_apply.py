@@ -76,7 +76,9 @@ def measured(name: str) -> Applied:
 def _lacking(measure: Measure, run: Run) -> str | None:
     """Why a run cannot be measured, or None."""
     words: dict[Need, str] = {"heads": "has no heads", "triggers": "has no triggers", "oracle": "has no oracle"}
-    has = set(run.world.provides) | ({"heads"} if run.config.model.has_heads else set[Need]())
+    has: set[Need] = {"heads"} if run.config.model.has_heads else set()
+    if measure.needs - {"heads"}:  # a world takes time to make
+        has |= run.world.provides
     return next((words[need] for need in sorted(measure.needs) if need not in has), None)
 
 
@@ -160,7 +162,7 @@ class _Session:
             world=run.world,
             table=lambda measure: self.table(measure, run, step),
             untrained=untrained,
-            targets=run.targets(),
+            open_targets=run.targets,
         )
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mechdistill.circuits import ABLATIONS, SCORES
-from mechdistill.registry import Origin, Registry
+from mechdistill.registry import Origin, Registry, definitions_loaded
 from mechdistill.tables import MEASURES, Measure
 
 
@@ -18,4 +18,4 @@ def definitions(measure: Measure) -> dict[str, Origin]:
         registries = [SCORES, ABLATIONS, MEASURES]
     elif "heads" in measure.needs:
         registries = [SCORES, ABLATIONS]
-    return {f"{r.kind} {name}": origin for r in registries for name, origin in r.origins.items()}
+    return definitions_loaded(registries)

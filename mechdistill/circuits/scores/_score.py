@@ -15,6 +15,7 @@ from torch import Tensor
 from mechdistill.circuits._probes import Probe, Probes
 from mechdistill.circuits._view import HeadView
 from mechdistill.errors import MechdistillError
+from mechdistill.registry import name_of
 from mechdistill.tables import Metric
 
 Sources = Bool[Tensor, "batch query source"]
@@ -68,7 +69,7 @@ def head_score(
     """Make a score of a function (heads, probes) -> tensor by head or by pair. Named like the function, in hyphens."""
 
     def make(function: ScoreFunction) -> Score:
-        name = _name(function)
+        name = name_of(function)
         return Score(name, label or name, unit, low, high, chance, function=function, doc=function.__doc__ or "")
 
     return make
@@ -87,17 +88,13 @@ def attention_score(*, on: str, decoys: Decoys | None = None, label: str = "") -
         def function(view: HeadView, probes: Probes) -> Scored:
             return _attention(view, probes, on, find, decoys)
 
-        name = _name(find)
+        name = name_of(find)
         return Score(
             name, label or name, "attention", 0.0, 1.0, "uniform causal attention",
             function=function, doc=find.__doc__ or "", sources=find,
         )  # fmt: skip
 
     return make
-
-
-def _name(function: Callable[..., object]) -> str:
-    return getattr(function, "__name__", type(function).__name__).strip("_").replace("_", "-")
 
 
 def _attention(view: HeadView, probes: Probes, on: str, find: Find, decoys: Decoys | None) -> Scored:
