@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,7 @@ from mechdistill.runs import Experiment, Run, load
 from mechdistill.tables import ABLATE, INDUCTION_SCORES, MEASURES, METRICS, Column
 from tests.helpers import copied, transformer, world
 
-
-@pytest.fixture(autouse=True)
-def nobodys() -> Iterator[None]:
-    """Whatever a test registers is gone after it."""
-    states = [(registry, registry.state()) for registry in Registry.every]
-    files = dict(plugins._loaded)
-    yield
-    for registry, state in states:
-        registry.restore(state)
-    plugins._loaded.clear()
-    plugins._loaded.update(files)
+pytestmark = pytest.mark.usefixtures("own_definitions")
 
 
 @pytest.fixture
