@@ -1,0 +1,39 @@
+"""The manipulation checks of an experiment: who is taught by whom, and who is whose undistilled twin."""
+
+import pandas as pd
+
+from mechdistill import stats
+from mechdistill.config import ExperimentConfig, RunConfig
+from mechdistill.runs import Experiment
+from mechdistill.tables import CHECK_TABLE, frame
+
+_USUAL = "spt"
+
+
+def checks(experiment: Experiment) -> pd.DataFrame:
+    """The `checks` table of the finished runs that are taught; see `stats.manipulation_checks`.
+
+    A run's undistilled twin is the run of its seed in the arm `spt`, where that is in the same sandbox; otherwise in
+    the first arm there that does not distil.
+    """
+    runs = [run for run in experiment.runs if run.status["state"] == "finished" and not run.config.is_teacher]
+    taught = [_taught(experiment.config, run.config) for run in runs if run.config.objective.distils]
+    if not taught:
+        return frame(CHECK_TABLE, [])
+    needed = {(arm, run.seed) for run in taught for arm in (run.arm, run.baseline)}
+    logs = [run.metrics() for run in runs if (run.config.treatment, run.config.seed) in needed]
+    return stats.manipulation_checks(pd.concat(logs, ignore_index=True), taught)
+
+
+def _taught(experiment: ExperimentConfig, run: RunConfig) -> stats.Taught:
+    assert run.objective.teacher is not None
+    routing = run.objective.routing
+    routed = None if routing is None else "random" if routing.by.is_random else "informed"
+    return stats.Taught(run.treatment, run.seed, run.objective.teacher, _baseline(experiment, run), routed)
+
+
+def _baseline(experiment: ExperimentConfig, run: RunConfig) -> str | None:
+    plain = [
+        name for name, arm in experiment.arms.items() if not arm.distils and experiment.arm_sandbox(name) == run.sandbox
+    ]
+    return _USUAL if _USUAL in plain else next(iter(plain), None)
