@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -17,8 +17,8 @@ class Taught(NamedTuple):
     teacher: str
     baseline: str | None
     """The arm of its undistilled twin; None where the experiment has none in the same sandbox."""
-    routing: str | None
-    """Of positions that lose the distillation term: 'informed', 'random', or None where none do."""
+    routing: Literal["informed", "blind"] | None
+    """Of positions that lose the distillation term: 'informed', 'blind' (at random), or None where none do."""
 
 
 def manipulation_checks(log: pd.DataFrame, taught: Iterable[Taught]) -> pd.DataFrame:

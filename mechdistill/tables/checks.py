@@ -41,7 +41,7 @@ CHECKS: Registry[Check] = Registry(
     "check",
     (
         Check(
-            "rows",
+            "teacher-rows",
             "teacher's bigram KL over the final one of the undistilled twin",
             metrics.TEACHER_KL,
             ORDINARY,
@@ -50,7 +50,7 @@ CHECKS: Registry[Check] = Registry(
             high=0.5,
         ),
         Check(
-            "copying",
+            "teacher-copying",
             "teacher's mean probability of the right target where copying is possible",
             metrics.TEACHER_COPY_MASS,
             LATER,
@@ -66,8 +66,10 @@ CHECKS: Registry[Check] = Registry(
             low=2.0,
             of="informed routing",
         ),
-        Check("precision", "share of routed positions that are copyable", metrics.ROUTING_PRECISION, of="routing"),
-        Check("recall", "share of copyable positions that are routed", metrics.ROUTING_RECALL, of="routing"),
+        Check(
+            "realised-precision", "share of routed positions that are copyable", metrics.ROUTING_PRECISION, of="routing"
+        ),
+        Check("realised-recall", "share of copyable positions that are routed", metrics.ROUTING_RECALL, of="routing"),
     ),
 )
 """By name."""

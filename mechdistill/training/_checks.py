@@ -28,7 +28,7 @@ def checks(experiment: Experiment) -> pd.DataFrame:
 def _taught(experiment: ExperimentConfig, run: RunConfig) -> stats.Taught:
     assert run.objective.teacher is not None
     routing = run.objective.routing
-    routed = None if routing is None else "random" if routing.by.is_random else "informed"
+    routed = None if routing is None else "blind" if routing.by.is_random else "informed"
     return stats.Taught(run.treatment, run.seed, run.objective.teacher, _baseline(experiment, run), routed)
 
 

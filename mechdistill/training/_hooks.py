@@ -11,7 +11,6 @@ from typing import NamedTuple
 from mechdistill.config import RunConfig
 from mechdistill.tables import LATER, metrics
 from mechdistill.training._trainer import Trainer
-from mechdistill.training._until import LOOK_EVERY
 
 
 class Hook(NamedTuple):
@@ -63,9 +62,9 @@ def looks() -> Hook:
 
     def look(trainer: Trainer) -> None:
         if trainer.until is not None:
-            trainer.reached = trainer.until.reached(trainer.model)
+            trainer.reached = trainer.until.reached(trainer.model, trainer.step)
 
-    return Hook(look, lambda trainer: trainer.until is not None and (trainer.done or trainer.step % LOOK_EVERY == 0))
+    return Hook(look, lambda trainer: trainer.until is not None and trainer.step >= trainer.until.next_look)
 
 
 def checkpoints(config: RunConfig) -> Hook:

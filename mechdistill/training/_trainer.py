@@ -137,6 +137,8 @@ class Trainer:
     def save_state(self, *, for_branch: bool = False) -> None:
         """Store all that going on from here needs: for this run, or for a branch that leaves it here."""
         tensors = {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
+        if self.until is not None:
+            tensors["next_look"] = torch.tensor(self.until.next_look)
         self.writer.save_state(tensors, self.step, self.seconds, self._conditions, for_branch=for_branch)
 
     def set_status(self, state: str) -> None:
@@ -159,6 +161,8 @@ class Trainer:
         self.distillation.restore(state.tensors)
         self.step = int(state.metadata["step"])
         self._sums = state.tensors["sums"].to(self.device)
+        if self.until is not None:
+            self.until.next_look = int(state.tensors["next_look"])
 
     def _rate(self, step: int) -> float:
         branched = self.config.branch.start if self.config.branch else None

@@ -1,7 +1,7 @@
 """Where a teacher stops: at the first look at which it has reached what its `until` asks for.
 
 Copying can form within a few dozen steps, so that who looks as seldom as a run is evaluated stops anywhere above the
-target. Looks are a function of the step and the weights alone: nothing has to be remembered for a run to resume.
+target. So looks are cheap and frequent, and the nearer, the more frequent and the more exact.
 """
 
 import math
@@ -15,17 +15,20 @@ from mechdistill.tables import LATER
 from mechdistill.world import World
 
 LOOK_EVERY = 5
-"""Steps between looks; accuracy rises by some .01 meanwhile where it rises fastest."""
+"""Steps between looks."""
 LOOK_SEQUENCES = 64
 """Held-out sequences of a look; in the default world 500 copyable positions, a standard error of about .02."""
-DECIDING_SEQUENCES = 1024
-"""Held-out sequences that decide, a standard error of about .005; only asked where a look comes near."""
 NEAR = 0.1
-"""How far below the target a look may be for them to be asked; where little can be copied, three standard errors."""
+"""From this far below the target on, the deciding sequences are looked at instead; where a look has few copyable
+positions, from three of its standard errors on."""
+DECIDING_SEQUENCES = 1024
+"""Held-out sequences that decide: a standard error of about .005."""
+AT_HAND = 0.05
+"""From this far below the target on, by the deciding sequences, every step is looked at."""
 
 
 class Until:
-    """What a run has to reach, and the held-out sequences on which it has to."""
+    """What a run has to reach, on which held-out sequences, and when to look next."""
 
     def __init__(self, config: RunConfig, world: World):
         assert config.until
@@ -34,13 +37,19 @@ class Until:
         self._deciding = EvaluationSet.held_out(world, DECIDING_SEQUENCES)
         copyable = max(1, int(self._look.copyable.sum()))
         self._near = max(NEAR, 3 * math.sqrt(0.25 / copyable))
+        self.next_look = LOOK_EVERY
+        """The step at which to look; part of the state from which a run goes on."""
 
-    def reached(self, model: Model) -> dict[str, float] | None:
+    def reached(self, model: Model, step: int) -> dict[str, float] | None:
         """The values that have been reached, or None where any is still missing."""
+        self.next_look = step + LOOK_EVERY
         if self._short(_watched(model, self._look)) > self._near:
             return None
         values = _watched(model, self._deciding)
-        return {name: values[name] for name in self._asked} if self._short(values) <= 0 else None
+        short = self._short(values)
+        if short <= AT_HAND:
+            self.next_look = step + 1
+        return {name: values[name] for name in self._asked} if short <= 0 else None
 
     def _short(self, values: dict[str, float]) -> float:
         """What is missing of the target that is furthest away; <= 0 where all are reached."""
