@@ -1,9 +1,12 @@
 """The manipulation checks of an experiment: who is taught by whom, and who is whose undistilled twin."""
 
+import warnings
+
 import pandas as pd
 
 from mechdistill import stats
 from mechdistill.config import ExperimentConfig, RunConfig
+from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
 from mechdistill.tables import CHECK_TABLE, frame
 
@@ -14,15 +17,23 @@ def checks(experiment: Experiment) -> pd.DataFrame:
     """The `checks` table of the finished runs that are taught; see `stats.manipulation_checks`.
 
     A run's undistilled twin is the run of its seed in the arm `spt`, where that is in the same sandbox; otherwise in
-    the first arm there that does not distil.
+    the first arm there that does not distil. A run that is damaged is left out with a warning that names it.
     """
-    runs = [run for run in experiment.runs if run.status["state"] == "finished" and not run.config.is_teacher]
-    taught = [_taught(experiment.config, run.config) for run in runs if run.config.objective.distils]
-    if not taught:
-        return frame(CHECK_TABLE, [])
-    needed = {(arm, run.seed) for run in taught for arm in (run.arm, run.baseline)}
-    logs = [run.metrics() for run in runs if (run.config.treatment, run.config.seed) in needed]
-    return stats.manipulation_checks(pd.concat(logs, ignore_index=True), taught)
+    taught: list[stats.Taught] = []
+    logs: list[pd.DataFrame] = []
+    for run in experiment.runs:
+        if run.config.is_teacher:
+            continue
+        try:
+            if run.status["state"] != "finished":
+                continue
+            logs.append(run.metrics())
+        except MechdistillError as error:
+            warnings.warn(f"left out of the manipulation checks: {error}", stacklevel=2)
+            continue
+        if run.config.objective.distils:
+            taught.append(_taught(experiment.config, run.config))
+    return stats.manipulation_checks(pd.concat(logs, ignore_index=True), taught) if taught else frame(CHECK_TABLE, [])
 
 
 def _taught(experiment: ExperimentConfig, run: RunConfig) -> stats.Taught:

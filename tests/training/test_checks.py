@@ -13,7 +13,7 @@ from mechdistill.cli._checks import about_teaching, check_tables, stops
 from mechdistill.runs import Experiment
 from mechdistill.tables import TRAINED, frame, metrics
 from mechdistill.training import train
-from tests.helpers import micro, only
+from tests.helpers import copied, micro, only
 from tests.training.test_training import opened
 
 ROUTED = {"alpha": 0.9, "teacher": "young", "routing": {"signal": "teacher-entropy", "quantile": 0.2}}
@@ -65,6 +65,15 @@ def test_an_experiment_that_teaches_nobody_has_no_checks(tmp_path: Path) -> None
     assert md.checks(opened(tmp_path / "x")).empty
     assert not (tmp_path / "x/checks.parquet").exists()
     assert list(check_tables(md.checks(opened(tmp_path / "x")))) == []
+
+
+def test_a_damaged_run_is_left_out_by_name(routed: Experiment, tmp_path: Path) -> None:
+    out = copied(routed.path, tmp_path / "x")
+    (out / "spt/seed-0/metrics.parquet").write_bytes(b"")
+    with pytest.warns(UserWarning, match="left out of the manipulation checks: .*spt/seed-0/metrics.parquet: corrupt"):
+        table = md.checks(opened(out)).set_index(["arm", "check"])
+    assert table.loc[("dpt", "teacher-rows"), "passed"] is pd.NA, "without its twin nobody can say"
+    assert table.loc[("dpt", "teacher-copying"), "passed"] is not pd.NA
 
 
 def test_what_the_terminal_and_json_say_of_teaching(routed: Experiment) -> None:
