@@ -10,7 +10,9 @@ from rich.console import Console
 
 import mechdistill as md
 from mechdistill.cli._checks import about_teaching, check_tables, stops
+from mechdistill.config import load_experiment
 from mechdistill.runs import Experiment
+from mechdistill.sandbox import Sandbox
 from mechdistill.tables import TRAINED, frame, metrics
 from mechdistill.training import train
 from tests.helpers import copied, micro, only
@@ -96,3 +98,22 @@ def test_what_the_terminal_and_json_say_of_teaching(routed: Experiment) -> None:
     (line,) = stops(results.reset_index())
     assert line.startswith("teachers/young/seed-0: stopped at step 5, copy-accuracy 0.")
     assert line.endswith("(asked for: 0.01)")
+
+
+@pytest.mark.parametrize(("preset", "routes"), [("routing", True), ("paper", False)])
+def test_routing_can_route_in_the_world_that_is_made_for_it(preset: str, routes: bool) -> None:
+    """By a teacher that is the oracle, but gives 15 % (as `leaky` learns) of what it could copy to the row instead."""
+    config = load_experiment(preset_name=preset)
+    world = Sandbox(config.sandbox)
+    batch = world.evaluation(128)
+    labels = world.labels(batch.tokens, batch.triggers)
+    copyable = labels.occurrence >= 2
+    leaked = 0.85 * labels.log_probs.exp() + 0.15 * world.log_pi[batch.tokens].exp()
+    law = torch.where(copyable[..., None], leaked, labels.log_probs.exp())
+    entropy = -torch.xlogy(law, law).sum(-1)
+    routing = config.arms["dpt-90-routed"].routing
+    assert routing is not None
+    assert routing.quantile == 0.15
+    lowest = entropy.argsort(dim=-1)[:, :10]  # of 64
+    precision = copyable.gather(-1, lowest).double().mean()
+    assert (precision >= 2 * copyable.double().mean()) == routes
