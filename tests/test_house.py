@@ -19,6 +19,7 @@ ROOT = Path(mechdistill.__file__).parent
 # where a registry's entries are at home, and may be spelled
 HOMES = {
     "metric": {"tables/metrics.py"},
+    "check": {"tables/checks.py"},
     "outcome": {"tables/metrics.py"},
     "measure": {"tables/_measures.py"},
     "head score": {"circuits/scores/_definitions.py"},

@@ -28,7 +28,8 @@ def compare(
     json: Json = False,
 ) -> None:
     """What distillation changed: every arm against its baseline over seeds, with intervals."""
-    from mechdistill import analysis, plots
+    from mechdistill import analysis, plots, training
+    from mechdistill.cli._checks import check_tables
     from mechdistill.cli._print import print_json, stderr, stdout, write_figure
 
     if other is not None and baseline is not None:
@@ -40,6 +41,9 @@ def compare(
         return
     for metric, part in result.groupby("metric", sort=False):
         stdout().print(_table(str(metric), part))
+    for experiment in (first, second) if second is not None else (first,):
+        for checks in check_tables(training.checks(experiment)):
+            stdout().print(checks)
     for line in _inconclusive(result):
         stderr.print(line)
     write_figure(directory, "compare", plots.comparison_figure(result))

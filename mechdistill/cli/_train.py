@@ -69,9 +69,11 @@ def _train(
     import pandas as pd
 
     from mechdistill import training  # torch: only once the arguments are sound
+    from mechdistill.cli._checks import check_tables, stops
     from mechdistill.cli._print import print_json, stderr, stdout
     from mechdistill.cli._progress import Display, Stopper
     from mechdistill.config import expand
+    from mechdistill.runs import Experiment
 
     device = _device(device)
     todo = training.plan(experiment, out).todo
@@ -93,8 +95,15 @@ def _train(
             report=display,
             stopped=lambda: stopper.asked,
         )
-    results = _results(out, experiment, outcomes)
-    print_json(results) if as_json else stdout().print(_summary(results))
+    checks = training.checks(Experiment(out))
+    results = _results(out, experiment, outcomes, checks)
+    if as_json:
+        print_json(results)
+    else:
+        for table in (_summary(results), *check_tables(checks)):
+            stdout().print(table)
+    for line in stops(results):
+        stderr.print(line)
     for outcome in outcomes:
         if outcome.message and not (stopper.asked and outcome.state == "waiting"):
             stderr.print(f"{outcome.run}: {outcome.state}: {outcome.message}")
@@ -131,7 +140,10 @@ def _device(name: str) -> str:
     return name
 
 
-def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]") -> "pd.DataFrame":
+def _results(
+    out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]", checks: "pd.DataFrame"
+) -> "pd.DataFrame":
+    from mechdistill.cli._checks import about_teaching
     from mechdistill.config import expand
     from mechdistill.runs import Run
     from mechdistill.tables import TRAINED, frame, headline
@@ -144,7 +156,9 @@ def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]
         row["state"] = states[name]
         if (path / "status.json").exists():
             run = Run(path)
-            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(run.metrics())
+            log = run.metrics()
+            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(log)
+            row |= about_teaching(run, log, checks)
         rows.append(row)
     return frame(TRAINED, rows)
 

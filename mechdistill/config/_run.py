@@ -53,7 +53,7 @@ class RunConfig(Config):
     matched: ArmConfig | None = None
     """The arm whose targets its label smoothing has to be as far from the truth as."""
     until: dict[str, float] | None = None
-    """Stop at the first inline evaluation that reaches this value."""
+    """Stop at the first look that reaches this value."""
     branch: Branch | None = None
     """What it branches off, if it does."""
 

@@ -27,7 +27,7 @@ class CheckpointTeacher(TeacherConfig, kind="checkpoint"):
     until: dict[Annotated[str, AfterValidator(_watched)], Annotated[float, Field(gt=0, le=1)]] | None = Field(
         default=None, min_length=1
     )
-    """Stop at the first inline evaluation that reaches this value (copy-accuracy is at occurrence >= 2)."""
+    """Stop at the first look that reaches this value (copy-accuracy is at occurrence >= 2, on 1024 sequences)."""
     seed: Literal["per-student"] | Seed = "per-student"
     """Every student seed has its own teacher, so that teacher luck is inside the interval; a number: all share it."""
     data: Literal["fresh", "same"] = "fresh"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
     from mechdistill.runs._words import network, teachers, treatment, world
-    from mechdistill.runs._writer import RunWriter
+    from mechdistill.runs._writer import RunWriter, write_checks
 
 _HOMES = {
     "CONFIG": "_layout",
@@ -40,6 +40,7 @@ _HOMES = {
     "teachers": "_words",
     "treatment": "_words",
     "world": "_words",
+    "write_checks": "_writer",
     "write_text": "_files",
 }
 
@@ -64,6 +65,7 @@ __all__ = [
     "teachers",
     "treatment",
     "world",
+    "write_checks",
     "write_text",
 ]
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 EXPERIMENT = "experiment.yaml"
+CHECKS = "checks.parquet"
 CONFIG = "config.yaml"
 STATUS = "status.json"
 PROVENANCE = "provenance.json"

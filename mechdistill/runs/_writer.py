@@ -138,3 +138,8 @@ class RunWriter:
     def drop_resume(self) -> None:
         """Remove the state that only resuming needs; call it once the run says that it is finished."""
         shutil.rmtree((self.path / layout.RESUME).parent, ignore_errors=True)
+
+
+def write_checks(experiment: Path, table: pd.DataFrame) -> None:
+    """Store the manipulation checks of an experiment in its directory."""
+    write_table(experiment / layout.CHECKS, table)

@@ -1,5 +1,6 @@
 """What differs between twins, and how sure we are: paired intervals and tests, formation times, arms compared."""
 
+from mechdistill.stats._checks import Taught, manipulation_checks
 from mechdistill.stats._compare import compare_twins
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
@@ -11,11 +12,13 @@ __all__ = [
     "Interval",
     "Paired",
     "Ratio",
+    "Taught",
     "bca",
     "compare_twins",
     "formation_ratio",
     "formation_steps",
     "holm",
+    "manipulation_checks",
     "paired",
     "ratio_of_means",
     "restricted_mean",

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
         Need,
         resolve,
     )
-    from mechdistill.tables._schemas import COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables._schemas import CHECK_TABLE, COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables.checks import CHECKS, Check
     from mechdistill.tables.metrics import (
         HEADLINES,
         METRICS,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ABLATE": "_measures",
     "BUCKET": "_columns",
+    "CHECKS": "checks",
+    "CHECK_TABLE": "_schemas",
     "COMPARISON": "_schemas",
     "FIRST": "_columns",
     "HEAD": "_columns",
@@ -78,6 +81,7 @@ _HOMES = {
     "THIRD_ON": "_columns",
     "TRAINED": "_schemas",
     "WORLD": "_schemas",
+    "Check": "checks",
     "Column": "_columns",
     "Function": "_measures",
     "Measure": "_measures",
@@ -101,6 +105,8 @@ _HOMES = {
 __all__ = [
     "ABLATE",
     "BUCKET",
+    "CHECKS",
+    "CHECK_TABLE",
     "COMPARISON",
     "FIRST",
     "HEAD",
@@ -125,6 +131,7 @@ __all__ = [
     "THIRD_ON",
     "TRAINED",
     "WORLD",
+    "Check",
     "Column",
     "Function",
     "Measure",

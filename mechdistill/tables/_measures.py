@@ -31,8 +31,17 @@ Need = Literal["heads", "triggers", "oracle"]
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 
-_COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims"}
-_FUNCTIONS = {"load", "load-experiment", "prompt", "sql", "plugin", "to-transformer-lens", "from-transformer-lens"}
+_COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims", "checks"}
+_FUNCTIONS = {
+    "checks",
+    "load",
+    "load-experiment",
+    "prompt",
+    "sql",
+    "plugin",
+    "to-transformer-lens",
+    "from-transformer-lens",
+}
 _SCORES = {"attention-score", "head-score", "ablation", "measure", "metric"}
 _KINDS = {"teacher", "divergence", "routing-signal"}
 RESERVED = frozenset(_COMMANDS | _FUNCTIONS | _SCORES | _KINDS)

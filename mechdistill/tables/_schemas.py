@@ -63,9 +63,29 @@ TRAINED = Table(
         Column("seconds", "float64", "wall-clock seconds of training, evaluation and writing"),
         Column("path", "string", "directory of the run"),
         *(Column(headline.column, "float64", headline.title) for headline in HEADLINES),
+        Column("until", "float64", "copy accuracy at which it had to stop; null: trained to the end of its budget"),
+        Column("stopped_at", "float64", "copy accuracy at which it did, on the sequences that decide"),
+        Column("routing_precision", "float64", "share of routed positions that are copyable; null: routes none"),
+        Column("routing_recall", "float64", "share of copyable positions that are routed; null: routes none"),
+        Column("failed_checks", "string", "manipulation checks that it does not pass; null: none"),
     ),
 )
 """One row a run; headline metrics are columns of their own."""
+
+CHECK_TABLE = Table(
+    "checks",
+    (
+        Column("arm", "string", "treatment"),
+        Column("seed", "Int64", "student seed"),
+        Column("teacher", "string", "by whom it is taught"),
+        Column("check", "string", "name of a `Check`"),
+        Column("value", "float64", "what came of it; null: not known, since the undistilled twin is not finished"),
+        Column("low", "float64", "smallest value that passes; null: none"),
+        Column("high", "float64", "largest value that passes; null: none"),
+        Column("passed", "boolean", "null: not known, or only reported"),
+    ),
+)
+"""Manipulation checks: one row a taught run and check."""
 
 RUNS = Table("runs", (*RUN_COLUMNS, *(c for c in TRAINED.columns if c.name in ("state", "seconds", "path"))))
 """What `runs list` says of each run, besides its experiment."""

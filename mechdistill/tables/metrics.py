@@ -80,6 +80,8 @@ TEACHER_SQUARED_ERROR = Metric("teacher-squared-error", "teacher's squared error
 TEACHER_COPY_ACCURACY = _share("teacher-copy-accuracy", "teacher's copy accuracy", _VOCAB, "higher")
 TEACHER_COPY_MASS = _share("teacher-copy-mass", "teacher's mass on the target", _VOCAB, "higher")
 
+STOPPED_AT = _share("stopped-at-copy-accuracy", "copy accuracy at which `until` stopped training", _VOCAB, "higher")
+
 # training batches
 LEARNING_RATE = Metric("lr", "learning rate")
 TRAIN_LOSS = Metric("train-loss", "training objective", _NATS, better="lower")

@@ -8,7 +8,17 @@ from mechdistill.config import ExperimentConfig, RunConfig, definitions, expand,
 from mechdistill.errors import MechdistillError
 from mechdistill.plugins import loaded
 from mechdistill.registry import SESSION
-from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
+from mechdistill.runs import (
+    EXPERIMENT,
+    Experiment,
+    RunWriter,
+    exclusive,
+    load,
+    remove_leftovers,
+    write_checks,
+    write_text,
+)
+from mechdistill.training._checks import checks
 from mechdistill.training._engine import Listener, Outcome, Settings, train_all
 from mechdistill.training._loggers import logger
 from mechdistill.training._references import check_references
@@ -49,8 +59,18 @@ def train(
         merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
         write_text(out / EXPERIMENT, to_yaml(merged))
         trained = {o.run: o for o in train_all(out, todo, settings, report, stopped)} if todo else {}
+        _store_checks(out)
     names = (str(run.path) for run in expand(config))
     return [trained.get(name, Outcome(name, "finished")) for name in names]
+
+
+def _store_checks(out: Path) -> None:
+    """Say in the directory whether teachers are what the study takes them for, as far as runs are finished."""
+    stored = load(out)
+    assert isinstance(stored, Experiment)
+    table = checks(stored)
+    if len(table):
+        write_checks(out, table)
 
 
 def _check_processes(runs: list[RunConfig], jobs: int) -> None:

@@ -6,10 +6,10 @@ To add one: a function of the trainer, and when it is due, like `every(100, look
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mechdistill.config import RunConfig
-from mechdistill.tables import LATER
+from mechdistill.tables import LATER, metrics
 from mechdistill.training._trainer import Trainer
 
 
@@ -47,16 +47,24 @@ def targets() -> Hook:
 
 
 def evaluations(config: RunConfig) -> Hook:
-    """Log metrics of training batches and held-out sequences; the run has reached its end where `until` is."""
+    """Log metrics of training batches and held-out sequences, and where a run that has an `until` has stopped."""
 
     def evaluate(trainer: Trainer) -> None:
         trainer.refuse_non_finite()
-        training, held_out = trainer.take_training_rows(), trainer.held_out()
-        trainer.log(training + held_out)
-        if training and config.until:  # untrained weights may happen to be there: they are no formation
-            trainer.reached = all(copying(held_out, name) >= value for name, value in config.until.items())
+        stopped = [metrics.STOPPED_AT.row(value, occurrence=LATER) for value in (trainer.reached or {}).values()]
+        trainer.log(trainer.take_training_rows() + trainer.held_out() + stopped)
 
     return every(config.training.evaluate_every, evaluate)
+
+
+def looks() -> Hook:
+    """See whether the run has reached its `until`: this step is its last then."""
+
+    def look(trainer: Trainer) -> None:
+        if trainer.until is not None:
+            trainer.reached = trainer.until.reached(trainer.model, trainer.step)
+
+    return Hook(look, lambda trainer: trainer.until is not None and trainer.step >= trainer.until.next_look)
 
 
 def checkpoints(config: RunConfig) -> Hook:
@@ -86,12 +94,6 @@ def resume_states(config: RunConfig) -> Hook:
 def _checkpoint(trainer: Trainer) -> None:
     trainer.refuse_non_finite()
     trainer.writer.checkpoint(trainer.step, trainer.model.state_dict())
-
-
-def copying(rows: list[dict[str, Any]], name: str) -> float:
-    """A copy metric at occurrence >= 2; -inf where the world has nothing to copy."""
-    found = (row["value"] for row in rows if row["metric"] == name and row.get("occurrence") == LATER)
-    return next(found, -math.inf)
 
 
 # what others hear of it meanwhile

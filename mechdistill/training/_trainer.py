@@ -21,6 +21,7 @@ from mechdistill.training._distillation import Distillation
 from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
+from mechdistill.training._until import Until
 from mechdistill.worlds import open_world
 
 Intervention = Callable[[Model, int], AbstractContextManager[object]]
@@ -62,7 +63,8 @@ class Trainer:
         self.distillation = Distillation(config, self.world, self.data, device, trained)
         self.step = 0
         self.seconds = 0.0  # spent on this run, earlier sessions included
-        self.reached = False  # `until`: nothing is left to do, however many steps are
+        self.until = Until(config, self.world) if config.until else None
+        self.reached: dict[str, float] | None = None  # of `until`: nothing is left to do, however many steps are
         # of what is logged since the last evaluation; the last entry counts the steps
         self._sums = torch.zeros(len(self.distillation.logged) + 1, device=device)
         self._conditions = {**numerics(device), **self.distillation.conditions}
@@ -71,7 +73,7 @@ class Trainer:
     @property
     def done(self) -> bool:
         """Whether the budget is spent or `until` reached."""
-        return self.reached or self.step == self.config.steps
+        return self.reached is not None or self.step == self.config.steps
 
     @property
     def tokens(self) -> int:
@@ -135,6 +137,8 @@ class Trainer:
     def save_state(self, *, for_branch: bool = False) -> None:
         """Store all that going on from here needs: for this run, or for a branch that leaves it here."""
         tensors = {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
+        if self.until is not None:
+            tensors["next_look"] = torch.tensor(self.until.next_look)
         self.writer.save_state(tensors, self.step, self.seconds, self._conditions, for_branch=for_branch)
 
     def set_status(self, state: str) -> None:
@@ -157,6 +161,8 @@ class Trainer:
         self.distillation.restore(state.tensors)
         self.step = int(state.metadata["step"])
         self._sums = state.tensors["sums"].to(self.device)
+        if self.until is not None:
+            self.until.next_look = int(state.tensors["next_look"])
 
     def _rate(self, step: int) -> float:
         branched = self.config.branch.start if self.config.branch else None

@@ -45,7 +45,7 @@ def test_neither_help_nor_wrong_usage_imports_anything_heavy() -> None:
         (["train", "--set", "arms.dpt-90.alpha=1.2"], "arms.dpt-90.alpha=1.2: must be less than or equal to 1"),
         (["train", "--set", "sandbox.triggers.count=64"], "must be at most vocab - 4 = 60"),
         (["train", "--set", "sandbox.rows.high=5"], "rows.high=5.0: must be at most ln(vocab) = 4.1589"),
-        (["train", "--set", "arms.dpt-90.teacher=nobody"], "must name an entry of teachers (defined: half-formed)"),
+        (["train", "--set", "arms.dpt-90.teacher=nobody"], "(defined: half-formed, imperfect, oracle)"),
         (["train", "--set", "training.lr=nan"], "training.lr='nan': must be a number"),
         (["train", "--set", "lr=nan"], "did you mean 'training.lr'?"),
         (["train", "--seeds", "3-1"], "--seeds 3-1: a range runs from low to high; did you mean 1-3?"),

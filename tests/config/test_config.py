@@ -23,7 +23,7 @@ BAD = {
     "trainig.lr=3": "did you mean 'training",
     "arms.dpt-90.alpha=1.2": "arms.dpt-90.alpha=1.2: must be less than or equal to 1",
     "arms.dpt-90.alpha=true": "arms.dpt-90.alpha=True: must be a number",
-    "arms.dpt-90.teacher=nobody": "arms.dpt-90.teacher=nobody: must name an entry of teachers (defined: half-formed)",
+    "arms.dpt-90.teacher=nobody": "must name an entry of teachers (defined: half-formed, imperfect, oracle)",
     "arms.dpt-90.teacher=null": "arms.dpt-90.alpha=0.9: needs a teacher",
     "arms.spt.temperature=2.0": "arms.spt.alpha=0: temperature would have no effect",
     "arms.teachers={}": "'teachers' is a reserved name",
