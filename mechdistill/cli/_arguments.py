@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from mechdistill.config import ExperimentConfig, MatchedSmoothing, load_experiment
+from mechdistill.config import ExperimentConfig, MatchedSmoothing, load_experiment, refuse_what_does_not_fit
 from mechdistill.config import experiment as check_experiment
 from mechdistill.errors import MechdistillError, did_you_mean
 
@@ -16,7 +16,12 @@ def read_arguments(
     """The checked experiment that `train`'s arguments ask for."""
     if seeds is not None:
         settings = [*settings, f"seeds={parse_seeds(seeds)}"]
-    experiment = load_experiment(path, preset_name=preset, settings=settings)
+    experiment = _of_arms(load_experiment(path, preset_name=preset, settings=settings), arms)
+    refuse_what_does_not_fit(experiment)  # before torch is waited for
+    return experiment
+
+
+def _of_arms(experiment: ExperimentConfig, arms: str | None) -> ExperimentConfig:
     if arms is None:
         return experiment
     wanted = [arm.strip() for arm in arms.split(",")]

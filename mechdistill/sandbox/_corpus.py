@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mechdistill.config import CorpusRows, SandboxConfig
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MOST_OF_A_PATH, MechdistillError, named
+from mechdistill.reading import read_regular
+
+_MOST = 100_000_000  # bytes: more text makes no better bigrams
 
 
 class Text(NamedTuple):
@@ -21,9 +24,9 @@ def read(rows: CorpusRows, vocab: int) -> Text:
 
     Raises `MechdistillError` if it cannot be read, has fewer characters, or is not the one it was.
     """
-    where = f"sandbox.rows.path={rows.path}"
+    where = f"sandbox.rows.path={named(rows.path, MOST_OF_A_PATH)}"
     try:
-        data = Path(rows.path).read_bytes()
+        data = read_regular(Path(rows.path), _MOST)
         content = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
