@@ -4,16 +4,19 @@ Its message is one line: the value, the rule it breaks, and what to do. The comm
 without a traceback and exits with 2; anything else that escapes is a failure of our own.
 """
 
+import re
 from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any
 
 MOST_OF_A_VALUE = 60
 """Characters of a quoted value, cut in the middle."""
-MOST_OF_A_PATH = 160
-"""The same of a path, which a user has to find."""
-MOST_OF_A_LINE = 600
+MOST_OF_A_WORD = 160
+"""Characters without a space between them, like a path, cut in the middle."""
+MOST_OF_A_LINE = 500
 """Characters of a message, cut in the middle: it starts with the value and ends with the fix."""
+
+_LONG_WORD = re.compile(rf"\S{{{MOST_OF_A_WORD + 1},}}")
 
 
 class MechdistillError(Exception):
@@ -24,8 +27,9 @@ class MechdistillError(Exception):
 
 
 def one_line(text: str, most: int = MOST_OF_A_LINE) -> str:
-    """Text as a message may show it: cut in the middle to `most` characters, and whatever a terminal would obey or
-    an encoding refuse (control and format characters, lone surrogates) as an escape like \\x1b."""
+    """Text as a message may show it: cut to `most` characters, and whatever a terminal would obey or an encoding refuse
+    (control and format characters, lone surrogates) as an escape like \\x1b."""
+    text = _LONG_WORD.sub(lambda word: _cut(word[0], MOST_OF_A_WORD), text)
     return _cut("".join(c if c.isprintable() else _escape(c) for c in _cut(text, most)), most)
 
 
@@ -34,9 +38,9 @@ def quoted(value: Any) -> str:
     return one_line(_SHORT.repr(value), MOST_OF_A_VALUE)
 
 
-def named(name: str, most: int = MOST_OF_A_VALUE) -> str:
-    """A key, a name or a path for a message, bare, in at most `most` characters."""
-    return one_line(name, most)
+def named(name: str) -> str:
+    """A key or a name for a message, bare, in at most `MOST_OF_A_VALUE` characters."""
+    return one_line(name, MOST_OF_A_VALUE)
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

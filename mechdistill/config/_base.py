@@ -11,11 +11,13 @@ from mechdistill.errors import did_you_mean, named, quoted
 
 
 def _integral(value: Any) -> Any:
-    """Refuse 30.0: is it 30, or thirty thousand with a point? (`parse_yaml` reads 3e6 as the whole number that it is.)"""
-    if isinstance(value, float) and value.is_integer():
-        fix = f"; write {int(value)} if that is meant" if abs(value) < 1e15 else ""
-        raise PydanticCustomError("whole", "must be a whole number, without a decimal point{fix}", {"fix": fix})
-    return value
+    """Refuse 30.0: is it 30, or thirty thousand with a point? `parse_yaml` reads 3e6 as a whole number."""
+    if not isinstance(value, float) or not value.is_integer():
+        return value
+    if abs(value) >= 2**53:
+        return int(value)  # too large in any case, and bounds say so better
+    rule = "must be a whole number, without a decimal point; write {exact} if that is meant"
+    raise PydanticCustomError("whole", rule, {"exact": str(int(value))})
 
 
 def exactly_whole(value: Any) -> Any:

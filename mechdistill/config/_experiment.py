@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from mechdistill.config._alike import normal_form
 from mechdistill.config._base import Config, Name, Seed, exactly_whole
 from mechdistill.config._divergences import ForwardKL
-from mechdistill.config._meaning import check_meaning
+from mechdistill.config._meaning import check_meaning, remarks
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._names import check_directories, check_treatments, check_written_apart, written
 from mechdistill.config._objective import ArmConfig, MatchedSmoothing
@@ -112,6 +112,10 @@ class ExperimentConfig(Config):
                 for tokens in training.branches or ():
                     ending = training.model_copy(update={"tokens": tokens, "branches": (tokens,)})
                     yield Treatment(f"{trunk.name}-at-{tokens}", name, ending, trunk)
+
+    def remarks(self) -> list[str]:
+        """What is odd about it but no error, a line each."""
+        return remarks({arm: (self.arm_training(arm), self.arm_sandbox(arm).seq_len) for arm in self.arms})
 
     def _check_teacher(self, name: str, teacher: TeacherConfig) -> None:
         where = f"teachers.{name}"

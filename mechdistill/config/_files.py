@@ -6,23 +6,22 @@ from typing import Any
 
 from mechdistill.config._experiment import ExperimentConfig, experiment
 from mechdistill.config._yaml import MOST_CHARACTERS, parse_yaml
-from mechdistill.errors import MOST_OF_A_PATH, MechdistillError, did_you_mean, named
+from mechdistill.errors import MechdistillError, did_you_mean, named
 from mechdistill.reading import read_regular
 
 
 def read_experiment(path: Path) -> Any:
     """The raw mapping of an experiment file, unchecked."""
-    where = named(str(path), MOST_OF_A_PATH)
     try:
         text = read_regular(path, 4 * MOST_CHARACTERS).decode("utf-8-sig")
     except FileNotFoundError:
         raise MechdistillError(
-            f"{where}: no such experiment file; `mechdistill presets` lists what can run without one"
+            f"{path}: no such experiment file; `mechdistill presets` lists what can run without one"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise MechdistillError(f"{where}: cannot be read as a text file ({reason})") from None
-    return parse_yaml(text, where)
+        raise MechdistillError(f"{path}: cannot be read as a text file ({reason})") from None
+    return parse_yaml(text, str(path))
 
 
 _MOST_PARTS = 16  # of a dotted key
@@ -36,7 +35,7 @@ def preset_names() -> list[str]:
 def preset_text(name: str) -> str:
     """A preset's file, comments included."""
     if name not in preset_names():
-        raise MechdistillError(f"preset '{name}': no such preset; {did_you_mean(name, preset_names())}")
+        raise MechdistillError(f"preset '{named(name)}': no such preset; {did_you_mean(name, preset_names())}")
     return (_preset_dir() / f"{name}.yaml").read_text(encoding="utf-8")
 
 

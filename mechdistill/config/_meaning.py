@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, OccurrenceWeights, OptimalAlpha, StagedAlpha
 from mechdistill.config._base import check_reached
+from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, OccurrenceWeights, OptimalAlpha, StagedAlpha
 from mechdistill.config._sandbox import SandboxConfig
 from mechdistill.config._teacher import TeacherConfig
 from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import EmaTeacher, OracleTeacher, TopKTeacher, UniformTeacher
+from mechdistill.errors import named
 
 
 def check_meaning(
@@ -23,6 +24,20 @@ def check_meaning(
     _check_routed_class(arm)
     if arm.teacher is not None:
         _check_teacher(arm, parts[arm.teacher])
+
+
+def remarks(trainings: Mapping[str, tuple[TrainingConfig, int]]) -> list[str]:
+    """What is odd but no error, a line each; `trainings` are those of arms, with the length of their sequences."""
+    found: dict[str, str] = {}
+    for arm, (training, seq_len) in trainings.items():
+        steps = training.steps(seq_len)
+        if training.warmup > steps:
+            line = (
+                f"training.warmup={training.warmup}: is longer than the {steps} steps of training, so that the rate "
+                f"never exceeds {steps / training.warmup:.3g} of training.lr"
+            )
+            found[line] = f"{found[line]}, {arm}" if line in found else arm
+    return [f"{line} ({named(arms)})" for line, arms in found.items()]
 
 
 def _under(key: str, check: Callable[..., None], *arguments: object) -> None:
@@ -72,7 +87,7 @@ def _check_teacher(arm: ArmConfig, teacher: TeacherConfig) -> None:
         )
     if arm.temperature == 1 and isinstance(teacher, EmaTeacher) and teacher.decay == 0:
         raise ValueError(
-            f"teacher={arm.teacher}: is the student itself (decay 0), from which it does not differ, so that nothing is "
+            f"teacher={arm.teacher}: is the student itself (decay 0), from which it does not differ; nothing is "
             "distilled; raise decay"
         )
     if arm.temperature == 1 and isinstance(arm.alpha, OptimalAlpha) and isinstance(teacher, OracleTeacher):

@@ -29,7 +29,9 @@ def problem(error: ValidationError) -> str:
     found: dict[str, list[Any]] = {}
     for each in error.errors(include_url=False):
         found.setdefault(_where(each["loc"]), []).append(each)
-    (where, first), *others = found.items()
+    # a list is also too short when its entries are wrong
+    inner = {where: errors for where, errors in found.items() if not any(w.startswith(f"{where}.") for w in found)}
+    (where, first), *others = inner.items()
     line = _line(where, first)
     if not others:
         return line

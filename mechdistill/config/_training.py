@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from mechdistill.config._base import Config, Whole
 from mechdistill.errors import quoted
 
-
 MOST_STEPS = 99_999_999
 """Of a run: the names of checkpoints have eight digits."""
 ANNEAL = 0.2

@@ -18,6 +18,7 @@ MOST_CHARACTERS = 500_000
 _MOST_MARKS = 30_000  # what a parser stops at: about 30 µs each
 _MOST_VALUES = 100_000  # with aliases written out
 _MOST_LEVELS = 32
+_MOST_OPEN = 500  # brackets at a time, counted without reading: those in quotes too
 
 _MARK = re.compile(r"[\[\]{},:&*?|>!\n]")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
@@ -73,7 +74,12 @@ def _refuse_length(text: str, source: str) -> None:
     """Raise `MechdistillError` for a text that would take seconds to parse."""
     if len(text) > MOST_CHARACTERS:
         raise MechdistillError(f"{source}: has {len(text):,} characters; must be at most {MOST_CHARACTERS:,}")
-    marks = sum(1 for _ in _MARK.finditer(text))
+    marks, opened = 0, 0
+    for mark in _MARK.finditer(text):
+        marks += 1
+        opened += (mark[0] in "[{") - (mark[0] in "]}")
+        if opened > _MOST_OPEN:
+            raise _too_deep(source)
     if marks > _MOST_MARKS:
         raise MechdistillError(f"{source}: has about {marks:,} values; must be at most {_MOST_MARKS:,}; shorten it")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mechdistill.config import CorpusRows, SandboxConfig
-from mechdistill.errors import MOST_OF_A_PATH, MechdistillError, named
+from mechdistill.errors import MechdistillError
 from mechdistill.reading import read_regular
 
 _MOST = 100_000_000  # bytes: more text makes no better bigrams
@@ -24,7 +24,7 @@ def read(rows: CorpusRows, vocab: int) -> Text:
 
     Raises `MechdistillError` if it cannot be read, has fewer characters, or is not the one it was.
     """
-    where = f"sandbox.rows.path={named(rows.path, MOST_OF_A_PATH)}"
+    where = f"sandbox.rows.path={rows.path}"
     try:
         data = read_regular(Path(rows.path), _MOST)
         content = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
