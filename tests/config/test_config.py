@@ -359,7 +359,7 @@ def test_a_teacher_that_no_arm_uses_is_not_trained() -> None:
     assert "teachers/idle/seed-0" not in {str(run.path) for run in expand(config)}
 
 
-@given(st.integers(1, 10**9), st.integers(1, 512), st.integers(8, 512))
+@given(st.integers(1, 10**8), st.integers(1, 512), st.integers(8, 512))
 def test_steps_cover_the_token_budget(tokens: int, batch: int, seq_len: int) -> None:
     config = micro(sandbox={"seq_len": seq_len}, training={"tokens": tokens, "batch": batch})
     assert expand(config)[-1].steps == math.ceil(tokens / (batch * seq_len))
