@@ -22,11 +22,11 @@ from mechdistill.reading import read_regular
 from tests.helpers import micro
 
 ABOVE = [None, *"abcdefgh"]
-BOMB = (
-    "["
-    + ", ".join(f"&{c} [{', '.join([f'*{p}' if p else '1'] * 9)}]" for p, c in zip(ABOVE, "abcdefghi", strict=True))
-    + "]"
-)
+LEVELS = [
+    f"&{name} [{', '.join([f'*{above}' if above else '1'] * 9)}]"
+    for above, name in zip(ABOVE, "abcdefghi", strict=True)
+]
+BOMB = f"[{', '.join(LEVELS)}]"
 LONG = "y" * 5000
 
 REFUSED = {
@@ -61,7 +61,7 @@ REFUSED = {
     "training.tokens=30.000": "training.tokens=30.0: must be a whole number, without a decimal point; write 30 if",
     "seeds=[1.0]": "seeds.0=1.0: must be a whole number",
     "seeds=3": "seeds=3: must be a list, like [0, 1]",
-    "arms.dpt-90.alpha=linear": "alpha='linear': must be a number from 0 to 1, or a schedule: a mapping with a kind (lin",
+    "arms.dpt-90.alpha=linear": "alpha='linear': must be a number from 0 to 1, or a schedule: a mapping with a kind (",
     "training=3": "training=3: must be a mapping of keys to values",
     "training={batch: x, lr: -1, warmup: 1.5}": "training.batch='x': must be a whole number (also wrong: training.lr, ",
 }
@@ -103,9 +103,8 @@ def test_what_does_not_end_is_not_read(kind: str, tmp_path: Path) -> None:
             path.symlink_to("/dev/zero")
         case _:
             pass
-    with pytest.raises(OSError, match="") as error:
+    with pytest.raises(OSError, match=r"Not a |Is a directory|Larger than|No such file"):
         read_regular(path, 100)
-    assert error.value.strerror
     with pytest.raises(MechdistillError, match=r"no such experiment file|cannot be read as a text file"):
         load_experiment(path)
 
@@ -113,11 +112,13 @@ def test_what_does_not_end_is_not_read(kind: str, tmp_path: Path) -> None:
 @settings(max_examples=60)
 @given(st.text(max_size=2000) | st.text(alphabet="[]{}&*a: ,\n-!|>'\"1e.", max_size=300))
 def test_any_text_is_a_value_or_one_line(text: str) -> None:
+    line = ""
     try:
         parse_yaml(text, "test")
     except MechdistillError as error:
-        assert str(error).isprintable()
-        assert len(str(error)) <= MOST_OF_A_LINE
+        line = str(error)
+    assert line == "" or line.isprintable()
+    assert len(line) <= MOST_OF_A_LINE
 
 
 @settings(max_examples=60)
@@ -130,10 +131,10 @@ def test_a_line_is_printable_and_short_and_keeps_its_ends(text: str) -> None:
     assert line.endswith("fix")
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(
     st.recursive(
-        st.integers() | st.floats() | st.text() | st.just(16**9000) | st.just(-(10**5000)),
+        st.integers() | st.floats() | st.text() | st.integers(9000, 9999).map(lambda power: (-16) ** power),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
