@@ -3,12 +3,19 @@
 from typing import Any
 
 from mechdistill import sandbox
-from mechdistill.config import CheckpointTeacher, CorpusRows, ExperimentConfig, SandboxConfig
+from mechdistill.config import (
+    CheckpointTeacher,
+    CorpusRows,
+    ExperimentConfig,
+    SandboxConfig,
+    refuse_world_beyond_memory,
+)
 from mechdistill.sandbox import Sandbox
 
 
 def open_world(config: SandboxConfig) -> Sandbox:
     """The world that a run or an experiment says."""
+    refuse_world_beyond_memory(config)
     return Sandbox(config)
 
 

@@ -4,7 +4,7 @@ import gc
 import sys
 import warnings
 
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, one_line
 
 _INTERRUPTED = 130
 
@@ -42,7 +42,7 @@ def _interrupted() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"mechdistill: {message}", file=sys.stderr)
+    print(f"mechdistill: {one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -81,6 +81,8 @@ def _train(
     cost = training.estimate(experiment, todo, jobs, device)
     finished = len(expand(experiment)) - len(todo)
     stderr.print(f"{out}: {_in_words(cost, jobs)}" + f"; {finished} runs are finished" * bool(finished))
+    for remark in experiment.remarks():
+        stderr.print(f"note: {remark}")
     if dry_run:
         if as_json:
             print_json(pd.DataFrame([cost._asdict()]))

@@ -16,7 +16,6 @@ from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import TeacherEntry
 
 TEACHER_ARM = "teacher:"
-ANNEAL = 0.2  # of a branch, unless its trunk says otherwise
 
 
 class Branch(Config):
@@ -93,7 +92,7 @@ class RunConfig(Config):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole budget."""
-        return _steps(self.training.tokens, self.training, self.sandbox)
+        return self.training.steps(self.sandbox.seq_len)
 
     @property
     def branch_points(self) -> tuple[int, ...]:
@@ -108,15 +107,9 @@ class RunConfig(Config):
         return self.branch.horizon if self.branch else self.steps
 
 
-def _steps(tokens: int, training: TrainingConfig, sandbox: SandboxConfig) -> int:
-    return -(-tokens // (training.batch * sandbox.seq_len))
-
-
 def _branch_start(tokens: int, training: TrainingConfig, sandbox: SandboxConfig) -> int:
     """The step at which the branch that ends after `tokens` has to leave its trunk."""
-    steps = _steps(tokens, training, sandbox)
-    share = ANNEAL if training.anneal is None else training.anneal
-    return steps - max(1, round(share * steps))
+    return training.steps(sandbox.seq_len, tokens) - training.annealed(sandbox.seq_len, tokens)
 
 
 def expand(experiment: ExperimentConfig) -> list[RunConfig]:
@@ -135,7 +128,7 @@ def expand(experiment: ExperimentConfig) -> list[RunConfig]:
             branch = None
             if trunk is not None:
                 start = _branch_start(treatment.training.tokens, treatment.training, sandbox)
-                horizon = _steps(trunk.training.tokens, trunk.training, sandbox)
+                horizon = trunk.training.steps(sandbox.seq_len)
                 branch = Branch(trunk=trunk.name, start=start, horizon=horizon)
             student = RunConfig(
                 experiment=experiment.name,

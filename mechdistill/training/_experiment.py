@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mechdistill.config import ExperimentConfig, RunConfig, definitions, expand, to_yaml
+from mechdistill.config import (
+    ExperimentConfig,
+    RunConfig,
+    definitions,
+    expand,
+    experiment,
+    refuse_what_does_not_fit,
+    to_yaml,
+)
 from mechdistill.errors import MechdistillError
 from mechdistill.plugins import loaded
 from mechdistill.registry import SESSION
@@ -93,6 +101,7 @@ class Plan(NamedTuple):
 
 def plan(config: ExperimentConfig, out: Path) -> Plan:
     """Check that `config` can be trained into `out`, and find what is left to do; writes nothing."""
+    refuse_what_does_not_fit(config)
     config = pinned(config)
     merged = _merged(config, out)
     writers = [RunWriter(out, run) for run in expand(config)]
@@ -121,12 +130,13 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
             f"{key}={now!r}: {out} was made with {was!r}; only arms and seeds can be added, "
             "so change it back or choose another --out"
         )
-    return config.model_copy(
-        update={
-            "arms": {**there.arms, **config.arms},
-            "teachers": {**there.teachers, **config.teachers},
-            "seeds": tuple(dict.fromkeys((*there.seeds, *config.seeds))),
-            "lr_scales": tuple(dict.fromkeys((*there.lr_scales, *config.lr_scales))),
+    return experiment(  # checked: what is there and what is new may collide
+        {
+            **new,
+            "arms": {**old["arms"], **new["arms"]},
+            "teachers": {**old["teachers"], **new["teachers"]},
+            "seeds": list(dict.fromkeys((*there.seeds, *config.seeds))),
+            "lr_scales": list(dict.fromkeys((*there.lr_scales, *config.lr_scales))),
         }
     )
 
