@@ -49,7 +49,7 @@ class NoMatching:
         # [trigger, vocab]: law of a first successor
         self._row = (1 - chain.noise) * chain.target_prior + chain.noise * chain.pi[chain.rate > 0]
         self._table = self._fitted(reference)
-        possible = np.where(chain.target_prior > 0, 1.0, 0.0)
+        possible: Scores = np.where(chain.target_prior > 0, 1.0, 0.0)
         rules: dict[str, Callable[[Queries], Scores]] = {
             TABLE: lambda seen: self._table[self._slot(seen)],
             COUNT: lambda seen: possible[self._slot(seen)] * seen.bag,
