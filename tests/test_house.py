@@ -33,7 +33,6 @@ HOMOGRAPHS = {
     "analysis/_apply.py": {"oracle": "a need"},
     "analysis/_prompt.py": {"kl": "a column of a prompt's table"},
     "circuits/ablation/_targets.py": {"previous-token": "one half of the circuit"},
-    "cli/_sandbox.py": {"stationary": "a heading"},
     "config/_divergences.py": {"floor": "a key of a divergence"},
     "config/_experiment.py": {"lr": "a key of training"},
     "config/_model.py": {"bigram": "a kind of model"},

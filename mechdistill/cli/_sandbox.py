@@ -42,6 +42,8 @@ def sandbox(
         return
     stdout().print(_rows(world))
     stdout().print(_summary(world, description))
+    for note in _notes(world, description):
+        stderr.print(note)
     path = out or default
     write_text(path, plots.to_html(plots.sandbox_figure(world, description)))
     stderr.print(f"figure: {path}   (opens offline)")
@@ -79,17 +81,50 @@ def _rows(sandbox: "Sandbox") -> "Table":
         for token in order
     ]
     title = f"{sandbox.vocab} rows by entropy" + f" ({len(order)} shown)" * (len(order) < n)
-    return table(title, ["token", "entropy, nats", "stationary", "trigger", "likeliest successor"], rows)
+    return table(title, ["token", "entropy, nats", "occurs", "trigger", "likeliest successor"], rows)
 
 
 def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Table":
     from mechdistill.cli._print import number, table
-    from mechdistill.tables.metrics import COPYABLE_SHARE
+    from mechdistill.tables.metrics import (
+        COPYABLE_SHARE,
+        COPYABLE_SHARE_ERROR,
+        NO_MATCHING,
+        NO_MATCHING_EXACT,
+        STATIONARY_ERROR,
+    )
 
     world = description[description["row"].isna() & description["position"].isna()]
     values = dict(zip(world["metric"], world["value"], strict=True))
     values[f"{COPYABLE_SHARE.name} at the last position"] = description[
         (description["metric"] == COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)
     ]["value"].item()
-    rows = [[metric, number(value)] for metric, value in values.items()]
+    exact = values.pop(NO_MATCHING_EXACT.name, None)
+    if exact is not None:
+        who = sandbox.no_matching_guesser if exact else f"best of the rules: {sandbox.no_matching_guesser}"
+        values = {f"{name} ({who})" if name == NO_MATCHING.name else name: value for name, value in values.items()}
+    error = values.pop(COPYABLE_SHARE_ERROR.name)
+    del values[STATIONARY_ERROR.name]
+    rows = [
+        [metric, number(value) + (f" ± {error:.1g}" if error and metric == COPYABLE_SHARE.name else "")]
+        for metric, value in values.items()
+    ]
     return table("\nThe world (losses in nats a token)", ["", "value"], rows)
+
+
+def _notes(sandbox: "Sandbox", description: "pd.DataFrame") -> list[str]:
+    """What a reader of the table and the figure might look for in vain."""
+    from mechdistill.tables.metrics import NO_MATCHING
+
+    notes: list[str] = []
+    if not sandbox.rate.any():
+        notes.append("this world has no triggers: nothing in it can be copied")
+    elif NO_MATCHING.name not in set(description["metric"]):
+        notes.append(
+            "nothing can be copied in the held-out sequences: no trigger occurs twice in any; lengthen seq_len"
+        )
+    if sandbox.unvisited:
+        named = ", ".join(sandbox.symbols[token] for token in sandbox.unvisited[:5])
+        more = f" and {len(sandbox.unvisited) - 5} more" * (len(sandbox.unvisited) > 5)
+        notes.append(f"triggers that never occur: {named}{more}")
+    return notes

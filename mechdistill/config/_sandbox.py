@@ -112,12 +112,15 @@ class SandboxConfig(Config):
     @property
     def shows_triggers(self) -> bool:
         """Whether a token says if it is a trigger: not where every sequence draws its own."""
-        return isinstance(self.triggers, FixedTriggers)
+        return isinstance(self.triggers, FixedTriggers) or self.is_plain
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a plain chain: no triggers, nothing to copy."""
-        return isinstance(self.triggers, FixedTriggers) and self.triggers.count == 0
+        triggers = self.triggers
+        if isinstance(triggers, FixedTriggers):
+            return triggers.count == 0
+        return isinstance(triggers.rate, tuple) and not any(triggers.rate)
 
     def is_world_of(self, other: "SandboxConfig") -> bool:
         """Whether it differs from the other in the length of its sequences at most."""

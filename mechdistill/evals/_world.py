@@ -4,26 +4,36 @@ import math
 from typing import Any
 
 import pandas as pd
+import torch
 
 from mechdistill.positions import EvaluationSet, Positions, masked_mean
-from mechdistill.sandbox import Sandbox, copyable_share
+from mechdistill.sandbox import Sandbox
 from mechdistill.tables import WORLD, Metric, frame, metrics
+from mechdistill.world import EXACT_BAYES
+
+_POSITIONS = 2**16  # that losses and accuracies are means over, unless the number of sequences is given
+_FEWEST = 32  # sequences
 
 
-def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
+def describe(sandbox: Sandbox, *, sequences: int | None = None) -> pd.DataFrame:
     """The `sandbox` table: each row of the world, each position, and what the best guessers reach.
 
-    For each token (`row`): `stationary`, how often it occurs, and `trigger-rate`, how likely it is a trigger in a
-    sequence. For each position: `copyable-share`, computed (`sandbox.copyable_share`), and `simulated-share`, counted
-    on the held-out sequences. For the world: `trigger-share` and `copyable-share` of positions; mean losses in nats
-    of the `oracle`, of a `bigram` guesser that never copies and of `uniform` guessing; and, at occurrence >= 2 of
-    triggers, the accuracies `oracle-copy-accuracy` and `no-matching-accuracy`. Losses and accuracies are means over
-    `sequences` held-out sequences; chance accuracy is 1/vocab.
+    For each token (`row`): `stationary`, how often it occurs (the mean over targets and positions), and
+    `trigger-rate`, how likely it is a trigger in a sequence. For each position: `copyable-share`, computed
+    (`Sandbox.copyable_share`), and `simulated-share`, counted on the held-out sequences. For the world: the largest
+    standard error of `stationary` and that of the mean `copyable-share`, 0 where they are exact; `trigger-share` and
+    `copyable-share` of positions; mean losses in nats of the `oracle`, of the best `bigram` guesser and of `uniform`
+    guessing; and, at occurrence >= 2 of triggers, the accuracies `oracle-copy-accuracy` and `no-matching-accuracy`,
+    with `no-matching-exact` (1 where that is the exact Bayes guess). The best bigram guesser is the table without
+    context that has the least loss (`Sandbox.best_bigram`). Its loss less the
+    oracle's is what copying is worth. Losses and accuracies are means over `sequences` held-out sequences (as many as
+    make 65,536 positions unless given, 1024 of 64); chance accuracy is 1/vocab.
     """
-    data = EvaluationSet.held_out(sandbox, sequences)
+    data = EvaluationSet.held_out(sandbox, sequences or max(_FEWEST, _POSITIONS // sandbox.seq_len))
     oracle = Positions.of(data, lambda part: part.labels.log_probs)
-    bigram = Positions.of(data, lambda part: sandbox.log_pi[part.tokens])
-    computed = copyable_share(sandbox)
+    oracle_loss, correct = oracle.loss, oracle.correct
+    best_bigram = torch.tensor(sandbox.best_bigram)[data.tokens, data.next_tokens].log().neg()
+    share = sandbox.copyable_share()
     simulated = data.copyable.float().mean(dim=0)
     rows: list[dict[str, Any]] = []
     for token in range(sandbox.vocab):
@@ -36,16 +46,20 @@ def describe(sandbox: Sandbox, *, sequences: int = 1024) -> pd.DataFrame:
         rows.append(metrics.STATIONARY.row(float(sandbox.stationary[token]), **about))
         rows.append(metrics.TRIGGER_RATE.row(float(sandbox.rate[token]), **about))
     for position in range(sandbox.seq_len):
-        rows.append(metrics.COPYABLE_SHARE.row(float(computed[position]), position=position))
+        rows.append(metrics.COPYABLE_SHARE.row(float(share.value[position]), position=position))
         rows.append(metrics.SIMULATED_SHARE.row(float(simulated[position]), position=position))
     world: dict[Metric, float] = {
+        metrics.STATIONARY_ERROR: sandbox.stationary_error,
         metrics.TRIGGER_SHARE: float((data.occurrence > 0).float().mean()),
-        metrics.COPYABLE_SHARE: float(computed.mean()),
-        metrics.ORACLE_LOSS: float(data.oracle_loss.mean()),
-        metrics.BIGRAM_LOSS: float(bigram.loss.clamp(max=50).mean()),
+        metrics.COPYABLE_SHARE: share.mean,
+        metrics.COPYABLE_SHARE_ERROR: share.mean_error,
+        metrics.ORACLE_LOSS: float(oracle_loss.mean()),
+        metrics.BIGRAM_LOSS: float(best_bigram.mean()),
         metrics.UNIFORM_LOSS: math.log(sandbox.vocab),
-        metrics.ORACLE_COPY_ACCURACY: masked_mean(oracle.correct, data.copyable),
+        metrics.ORACLE_COPY_ACCURACY: masked_mean(correct, data.copyable),
         metrics.NO_MATCHING: masked_mean(data.no_matching_hits, data.copyable),
     }
+    if bool(data.copyable.any()):
+        world[metrics.NO_MATCHING_EXACT] = float(sandbox.no_matching_guesser == EXACT_BAYES)
     rows += [metric.row(value) for metric, value in world.items() if math.isfinite(value)]
     return frame(WORLD, rows)

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdistill.plots._style import INK, arm_colours, styled
-from mechdistill.tables import THIRD_ON, last_step, metrics, title
+from mechdistill.tables import THIRD_ON, last_step, metrics, no_matching_by, title
 
 
 def row_curves_figure(table: pd.DataFrame) -> go.Figure:
@@ -57,7 +57,7 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
         figure.add_hline(
             y=baseline.iloc[0],
             line={"dash": "dash", "color": INK},
-            annotation={"text": "no matching", "font": {"color": INK}},
+            annotation={"text": f"no matching ({no_matching_by(copying)})", "font": {"color": INK}},
             row=places[-1][0],  # pyright: ignore[reportArgumentType]  (plotly's annotation says str)
             col=places[-1][1],  # pyright: ignore[reportArgumentType]
         )

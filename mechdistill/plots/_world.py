@@ -9,6 +9,7 @@ from mechdistill.plots._style import styled
 from mechdistill.tables import metrics
 from mechdistill.world import KnownWorld
 
+_MOST_SHOWN = 512  # tokens of the transition matrix
 _PLAIN, _TRIGGER = "#0072B2", "#D55E00"
 
 
@@ -24,22 +25,24 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
         cols=2,
         column_widths=[0.5, 0.5],
         subplot_titles=[
-            "Transition probabilities, rows by entropy",
+            "Transition probabilities, rows by entropy" + f" ({_MOST_SHOWN} tokens)" * (len(order) > _MOST_SHOWN),
             "Row entropy",
-            "Stationary law",
+            "How often each token occurs",
             "Share of positions that can be copied",
         ],
         horizontal_spacing=0.1,
         vertical_spacing=0.16,
     )
-    probabilities = sandbox.pi[order][:, order]
+    # every row of a large world would be more cells than a browser draws
+    shown = np.linspace(0, len(order) - 1, min(len(order), _MOST_SHOWN)).round().astype(int)
+    probabilities = sandbox.pi[np.ix_(order[shown], order[shown])]
     with np.errstate(divide="ignore"):
         figure.add_trace(
             go.Heatmap(
                 z=np.log10(np.maximum(probabilities, 1e-4)),
                 customdata=probabilities,
-                x=[f"to {name}" for name in names],
-                y=[f"from {name}" for name in names],
+                x=[f"to {names[i]}" for i in shown],
+                y=[f"from {names[i]}" for i in shown],
                 colorscale="Cividis",
                 colorbar={"title": "log10 π", "len": 0.42, "y": 0.8, "x": 0.455},
                 hovertemplate="%{y} %{x}: %{customdata:.4f}<extra></extra>",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Occurrence,
         Table,
     )
-    from mechdistill.tables._frames import frame, headline, last_step, pick, with_run
+    from mechdistill.tables._frames import frame, headline, last_step, no_matching_by, pick, with_run
     from mechdistill.tables._measures import (
         ABLATE,
         INDUCTION_SCORES,
@@ -100,6 +100,7 @@ _HOMES = {
     "train_divergence": "metrics",
     "with_run": "_frames",
     "metrics": "metrics",
+    "no_matching_by": "_frames",
 }
 
 __all__ = [
@@ -145,6 +146,7 @@ __all__ = [
     "last_step",
     "metric",
     "metrics",
+    "no_matching_by",
     "pick",
     "resolve",
     "title",

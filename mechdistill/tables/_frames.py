@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mechdistill.tables._columns import RUN_COLUMNS, Occurrence, Table
-from mechdistill.tables.metrics import HEADLINES, Metric
+from mechdistill.tables.metrics import HEADLINES, NO_MATCHING_EXACT, Metric
 
 
 def frame(table: Table, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -43,6 +43,12 @@ def pick(metrics: pd.DataFrame, metric: Metric, occurrence: Occurrence | None) -
 def last_step(data: pd.DataFrame) -> pd.DataFrame:
     """The rows of each run's last step."""
     return data[data["step"] == data.groupby("run")["step"].transform("max")]
+
+
+def no_matching_by(data: pd.DataFrame) -> str:
+    """In words, whose accuracy the no-matching baseline of a table is; empty where it has none."""
+    exact = data[data["metric"] == NO_MATCHING_EXACT.name]["value"]
+    return "" if exact.empty else "exact Bayes" if exact.iloc[0] == 1 else "best of a few rules"
 
 
 def headline(metrics: pd.DataFrame) -> dict[str, float]:

@@ -63,6 +63,7 @@ COPY_LOSS = _loss("copy-loss", "copy loss")
 COPY_EXCESS = Metric("copy-excess", "copy excess", _NATS, -INF, INF, "ln(vocab) less the oracle's loss", "lower")
 COPY_ACCURACY = _share("copy-accuracy", "copy accuracy", _VOCAB, "higher")
 NO_MATCHING = _share("no-matching-accuracy", "no-matching accuracy", _VOCAB)
+NO_MATCHING_EXACT = _share("no-matching-exact", "1: no-matching is the exact Bayes guess, 0: the best of a few rules")
 
 # the objective, and what routing leaves out
 FLOOR = Metric("floor", "objective's floor", _NATS)
@@ -100,13 +101,15 @@ COPY_LOSS_DELTA = Metric("copy-loss-delta", "Δ copy loss", _NATS, -INF, chance=
 BIGRAM_KL_DELTA = Metric("bigram-kl-delta", "Δ bigram KL", _NATS, -INF, chance="0, a head that does not matter")
 
 # a world
-STATIONARY = _share("stationary", "stationary probability")
+STATIONARY = _share("stationary", "how often the token occurs")
+STATIONARY_ERROR = _share("stationary-error", "largest standard error of how often a token occurs; 0: exact")
 TRIGGER_RATE = _share("trigger-rate", "probability of being a trigger in a sequence")
 TRIGGER_SHARE = _share("trigger-share", "share of positions that hold a trigger")
 COPYABLE_SHARE = _share("copyable-share", "share of positions that can be copied")
+COPYABLE_SHARE_ERROR = _share("copyable-share-error", "its standard error; 0: exact")
 SIMULATED_SHARE = _share("simulated-share", "the same, counted on held-out sequences")
 ORACLE_LOSS = _loss("oracle-loss", "oracle's loss")
-BIGRAM_LOSS = _loss("bigram-loss", "loss of the transition matrix alone")
+BIGRAM_LOSS = _loss("bigram-loss", "loss of the best table without context")
 UNIFORM_LOSS = _loss("uniform-loss", "loss of uniform guessing")
 ORACLE_COPY_ACCURACY = _share("oracle-copy-accuracy", "oracle's copy accuracy", _VOCAB)
 

@@ -1,18 +1,34 @@
 """What a world has to offer, and what one offers besides that knows its own distribution."""
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from torch import Tensor, from_numpy
+from torch import Tensor
 
 from mechdistill.errors import MechdistillError
 from mechdistill.tables import Need
 from mechdistill.world._batch import Batch, Labels, Stream
 
 N_BUCKETS = 4  # quartiles of ordinary rows by entropy
+
+EXACT_BAYES = "exact Bayes"
+COUNT = "what followed triggers most often"
+COUNT_BY_ROW = "count x own row"
+ONE_AT_A_TIME = "Bayes, one trigger at a time"
+TABLE = "a table without context"
+GUESSERS = (EXACT_BAYES, COUNT, COUNT_BY_ROW, ONE_AT_A_TIME, TABLE)
+"""Who may guess best without matching; all but the first are rules that are compared where it cannot be had."""
+
+Array = TypeVar("Array", bound="NDArray[np.generic]")
+
+
+def read_only(array: Array) -> Array:
+    """The same array, which nobody can write into any longer: worlds are shared by all who measure in them."""
+    array.flags.writeable = False
+    return array
 
 
 class World(ABC):
@@ -45,7 +61,10 @@ class World(ABC):
 
 
 class KnownWorld(World):
-    """A world with an oracle: a first-order chain, given per sequence by its triggers and their targets."""
+    """A world with an oracle: a first-order chain, given per sequence by its triggers and their targets.
+
+    Its arrays are read-only.
+    """
 
     pi: NDArray[np.float64]
     """[vocab, vocab]: the transition matrix, ordinary rows of triggers included."""
@@ -53,8 +72,8 @@ class KnownWorld(World):
     """[vocab]: entropy of each row, nats."""
     bucket: NDArray[np.int64]
     """[vocab]: quartile of ordinary rows by entropy; -1 for tokens that are always triggers."""
-    stationary: NDArray[np.float64]
-    """[vocab]: how often each token occurs."""
+    start_law: NDArray[np.float64]
+    """[vocab]: law of a sequence's first token."""
     rate: NDArray[np.float64]
     """[vocab]: probability that a token is a trigger in a sequence."""
     seed: int
@@ -62,10 +81,15 @@ class KnownWorld(World):
     shows_triggers: bool
     """Whether a token says if it is a trigger: not where every sequence draws its own."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def log_pi(self) -> Float[Tensor, "vocab vocab"]:
-        """log pi, nats, float32."""
-        return from_numpy(self.pi).log().float()
+        """log pi, nats, float32; a copy of its own."""
+
+    @property
+    @abstractmethod
+    def stationary(self) -> NDArray[np.float64]:
+        """[vocab]: how often each token occurs: the mean over what is drawn for a sequence, and over its positions."""
 
     @abstractmethod
     def identity(self, *, triggers: bool = False) -> str:
@@ -77,7 +101,12 @@ class KnownWorld(World):
 
     @abstractmethod
     def no_matching_hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
-        """Copy accuracy, by position, of a guesser that knows the triggers and matches nothing."""
+        """Copy accuracy, by position, of the best guesser that knows the triggers and matches nothing."""
+
+    @property
+    @abstractmethod
+    def no_matching_guesser(self) -> str:
+        """Who that is: one of `GUESSERS`."""
 
 
 def known(world: World, who: str) -> KnownWorld:

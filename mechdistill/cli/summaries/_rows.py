@@ -6,7 +6,7 @@ import pandas as pd
 from rich.table import Table
 
 from mechdistill.cli._print import number, table
-from mechdistill.tables import FIRST, SECOND, THIRD_ON, last_step, metrics
+from mechdistill.tables import FIRST, SECOND, THIRD_ON, last_step, metrics, no_matching_by
 
 _COPYING = (
     (metrics.COPY_LOSS, FIRST, "copy loss @1"),
@@ -33,4 +33,6 @@ def row_curves(data: pd.DataFrame) -> Iterator[Table]:
     buckets = curves[curves["row"].notna()].groupby("bucket")["row_entropy"].agg(["min", "max"])
     headers = [f"KL, rows H {b['min']:.2f}-{b['max']:.2f}" for b in buckets.to_dict("records")]
     columns = ["run", *headers, *(label for _, _, label in _COPYING)]
-    yield table("KL to the oracle by row entropy, and copying by occurrence (nats)", columns, rows)
+    said = no_matching_by(curves)
+    who = f"; no matching: {said}" if said else ""
+    yield table(f"KL to the oracle by row entropy, and copying by occurrence (nats{who})", columns, rows)

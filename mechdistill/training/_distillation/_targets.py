@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mechdistill import teachers
-from mechdistill.config import RunConfig, Traits
+from mechdistill.config import OptimalAlpha, RunConfig, Traits
 from mechdistill.model import Model
 from mechdistill.objective import Asked, Part
 from mechdistill.positions import Chunk, EvaluationSet
@@ -24,7 +24,8 @@ class Targets:
         self._mean = None if teacher is None else teacher.expected()
         self._everyone = [] if teacher is None else list(teachers.everyone(teacher))
         self._config = config
-        self._stationary = torch.from_numpy(world.stationary).float()
+        asked = isinstance(config.objective.alpha, OptimalAlpha)  # in a large world this takes a moment
+        self._occurrence = torch.tensor(world.stationary).float() if asked else None
         self._tokens_a_step = config.training.batch * world.seq_len
         self._known: tuple[EvaluationSet, Tensor] | None = None  # the law of a teacher that never changes
 
@@ -73,7 +74,7 @@ class Targets:
         expected = law
         if with_mean and self._mean is not None and self._mean is not self.teacher:
             expected = self._mean.log_probs(labels.row, labels).to(log_probs.device)
-        visits = step * self._tokens_a_step * self._stationary
+        visits = None if self._occurrence is None else step * self._tokens_a_step * self._occurrence
         return Asked(labels, law, expected, log_probs, self.moment(step), visits, part)
 
     def ask_of(self, chunk: Chunk, log_probs: Tensor, step: int, data: EvaluationSet) -> Asked:

@@ -1,0 +1,153 @@
+"""The best guess at copyable positions that takes no matching, and who makes it.
+
+A guesser knows the world, the triggers, the current token and all that has followed triggers so far; it does not look
+up what followed *this* trigger, so that it needs no induction head, and copy accuracy means something only above it.
+Where it can be had in good time, that is the exact Bayes guess (`_bag`). Otherwise, or where it is beaten since its
+idea of how often triggers come is too simple, it is the best of a few rules. Which is settled once for a world, on
+sequences that nobody is measured on; a table without context is among them, so that no model without heads is better.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mechdistill.sandbox import _bag
+from mechdistill.sandbox._chain import Chain
+from mechdistill.world import COUNT, COUNT_BY_ROW, EXACT_BAYES, ONE_AT_A_TIME, TABLE, Batch
+
+Scores = NDArray[np.float64]  # [query, vocab]: the guess is the largest; chance among equals
+
+_AT_ONCE = 2**23  # counts of successors that are held together
+_MOST_WORK = 6_000  # of the exact guess, a query
+_CHOOSING = 2**16  # positions on which rules are compared with each other
+_CHECKING = 2**13  # positions on which they are compared with the exact guess
+_BETTER = 3.0  # standard errors by which a rule must beat the exact guess
+
+
+class Queries(NamedTuple):
+    """Copyable positions, and what is seen there."""
+
+    where: tuple[Tensor, ...]  # (sequence, position) of each
+    token: NDArray[np.int64]  # [query]: the trigger that stands there
+    bag: NDArray[np.int64]  # [query, vocab]: how often each token has followed a trigger so far
+    triggers: NDArray[np.bool_]  # [query, vocab]: which tokens are triggers in that sequence
+    answer: NDArray[np.int64]  # [query]: what comes next
+
+
+class NoMatching:
+    """The guesser of a world, and how often it is right."""
+
+    def __init__(self, chain: Chain, occurrence: NDArray[np.float64], reference: Batch):
+        """`occurrence`: how often each token occurs. `reference`: sequences on which the guesser is chosen."""
+        self._chain, self._occurrence = chain, occurrence
+        # [trigger, vocab]: law of a first successor
+        self._row = (1 - chain.noise) * chain.target_prior + chain.noise * chain.pi[chain.rate > 0]
+        self._table = self._fitted(reference)
+        possible: Scores = np.where(chain.target_prior > 0, 1.0, 0.0)
+        rules: dict[str, Callable[[Queries], Scores]] = {
+            TABLE: lambda seen: self._table[self._slot(seen)],
+            COUNT: lambda seen: possible[self._slot(seen)] * seen.bag,
+            COUNT_BY_ROW: lambda seen: self._row[self._slot(seen)] * seen.bag,
+            ONE_AT_A_TIME: self._one_at_a_time,
+        }
+        if self._is_exact:
+            rules = {EXACT_BAYES: self._together, **rules}
+        some = Batch(
+            *(field[: max(1, (_CHECKING if self._is_exact else _CHOOSING) // chain.seq_len)] for field in reference)
+        )
+        found = [seen for seen in self._queries(some) if len(seen.token)]
+        hits = {
+            name: np.concatenate([_hits(rule(seen), seen) for seen in found] or [[0.0]]) for name, rule in rules.items()
+        }
+        self.guesser = max(hits, key=lambda name: float(hits[name].mean()))
+        """Whose guess it is: one of `GUESSERS`."""
+        if self._is_exact:
+            better = hits[self.guesser] - hits[EXACT_BAYES]
+            if better.mean() <= _BETTER * better.std() / math.sqrt(len(better)):
+                self.guesser = EXACT_BAYES
+        self._rule = rules[self.guesser]
+
+    def hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
+        """The chance of being right at each position, in [0, 1]; 0 where nothing can be copied."""
+        hits = torch.zeros(data.tokens.shape)
+        for seen in self._queries(data):
+            hits[seen.where] = torch.from_numpy(_hits(self._rule(seen), seen)).float()
+        return hits
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the exact guess can be had: K triggers, the same in every sequence, and 3^K · D small enough, with D
+        how many tokens can follow them: K without noise, else as many as there are triggers to follow in a sequence.
+        """
+        chain, k = self._chain, len(self._chain.triggers)
+        followed = float(self._occurrence[list(chain.triggers)].sum()) * chain.seq_len
+        distinct = min(chain.vocab, followed) if chain.noise else k
+        return k > 0 and 3.0 ** min(k, 99) * distinct <= _MOST_WORK
+
+    def _queries(self, data: Batch) -> "list[Queries] | map[Queries]":
+        """The copyable positions of a few sequences at a time."""
+        size = max(1, _AT_ONCE // (data.tokens.shape[1] * self._chain.vocab))
+        return map(self._seen, (Batch(*part) for part in zip(*(field.split(size) for field in data), strict=True)))
+
+    def _seen(self, data: Batch) -> Queries:
+        chain, tokens, following = self._chain, data.tokens, data.next_tokens
+        where = (chain.occurrence(tokens, data.triggers) >= 2).nonzero(as_tuple=True)
+        followed = torch.zeros(*tokens.shape, chain.vocab, dtype=torch.int32)
+        after = chain.is_trigger(tokens, data.triggers)[..., None].int()
+        followed.scatter_(-1, following[..., None], after)
+        bag = followed.cumsum(dim=1, dtype=torch.int32)[where] - followed[where]
+        return Queries(
+            where,
+            tokens[where].numpy(),
+            bag.numpy().astype(np.int64),
+            data.triggers[where[0]].numpy(),
+            following[where].numpy(),
+        )
+
+    def _slot(self, seen: Queries) -> NDArray[np.int64]:
+        return self._chain.slot_of[seen.token]
+
+    def _fitted(self, reference: Batch) -> Scores:
+        """How often each token followed each trigger at copyable positions: the best that a table can know."""
+        counts = np.zeros_like(self._row)
+        chain, tokens = self._chain, reference.tokens
+        where = (chain.occurrence(tokens, reference.triggers) >= 2).nonzero(as_tuple=True)
+        np.add.at(counts, (chain.slot_of[tokens[where].numpy()], reference.next_tokens[where].numpy()), 1)
+        return counts
+
+    def _together(self, seen: Queries) -> Scores:
+        chain, possible = self._chain, np.flatnonzero(self._chain.rate > 0)
+        weight = self._occurrence[possible] / self._occurrence[possible].sum()
+        world = _bag.BagWorld(possible, weight, chain.target_prior, chain.pi[possible], chain.noise)
+        return _bag.next_law(world, seen.token, seen.bag)
+
+    def _one_at_a_time(self, seen: Queries) -> Scores:
+        """Bayes' rule where only this trigger's target is unknown, and the others' successors come as on average."""
+        chain, slot = self._chain, self._slot(seen)
+        possible = np.flatnonzero(chain.rate > 0)
+        weight = seen.triggers[:, possible] * self._occurrence[possible]
+        weight /= weight.sum(axis=1, keepdims=True)
+        own = weight[np.arange(len(slot)), slot][:, None]
+        others = np.maximum(weight @ self._row - own * self._row[slot], 1e-12)
+        noise = own * chain.noise * chain.pi[seen.token]
+        prior = chain.target_prior[slot]
+        with np.errstate(divide="ignore"):
+            gain = seen.bag * np.log1p(own * (1 - chain.noise) / (others + noise))
+            absent = (seen.bag * np.log(others / (others + noise))).sum(axis=1, keepdims=True)
+            log_target = np.log(prior) + gain + np.log(np.maximum(-np.expm1(absent - gain), 0.0))
+        top = log_target.max(axis=1, keepdims=True)
+        target = np.exp(log_target - np.where(np.isfinite(top), top, 0.0))
+        target /= np.maximum(target.sum(axis=1, keepdims=True), 1e-300)
+        return (1 - chain.noise) * target + chain.noise * chain.pi[seen.token]
+
+
+def _hits(scores: Scores, seen: Queries) -> NDArray[np.float64]:
+    """Chance of being right [query] where equals, to 9 digits, are picked from at random."""
+    best = scores >= scores.max(axis=1, keepdims=True) * (1 - 1e-9)
+    return best[np.arange(len(best)), seen.answer] / best.sum(axis=1)
