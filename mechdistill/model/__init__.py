@@ -6,9 +6,9 @@ from mechdistill.config import ModelConfig
 from mechdistill.model._bigram import Bigram
 from mechdistill.model._cache import KVCache
 from mechdistill.model._export import to_transformer_lens
-from mechdistill.model._generate import generate
 from mechdistill.model._hooked import HookedModel, HookPoint
 from mechdistill.model._import import from_transformer_lens
+from mechdistill.model._language_model import LanguageModel
 from mechdistill.model._transformer import Transformer
 
 Model = Transformer | Bigram
@@ -28,10 +28,10 @@ __all__ = [
     "HookPoint",
     "HookedModel",
     "KVCache",
+    "LanguageModel",
     "Model",
     "Transformer",
     "build",
     "from_transformer_lens",
-    "generate",
     "to_transformer_lens",
 ]
