@@ -79,7 +79,7 @@ def plan(config: ExperimentConfig, out: Path) -> Plan:
     for writer in writers:
         writer.check()
         check_references(writer.config)
-    return Plan(merged, [writer.config for writer in writers if writer.status["state"] != "finished"])
+    return Plan(merged, [writer.config for writer in writers if not writer.is_finished])
 
 
 def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:

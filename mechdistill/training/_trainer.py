@@ -21,6 +21,7 @@ from mechdistill.training._distillation import Distillation
 from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
+from mechdistill.world import fingerprint
 from mechdistill.worlds import open_world
 
 Intervention = Callable[[Model, int], AbstractContextManager[object]]
@@ -83,7 +84,7 @@ class Trainer:
 
         True for a start: nobody has looked at this state yet.
         """
-        state = self.writer.begin(self._conditions)
+        state = self.writer.begin(self._conditions, fingerprint(self.world))
         if state is not None:
             self._continue(state)
             self.seconds = float(state.metadata["seconds"])

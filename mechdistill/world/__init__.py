@@ -5,6 +5,7 @@ oracle, rows and triggers besides. Whoever needs one asks for it with `known`, a
 """
 
 from mechdistill.world._batch import Batch, Labels, Stream
+from mechdistill.world._fingerprint import differences, fingerprint
 from mechdistill.world._world import N_BUCKETS, KnownWorld, World, known
 
-__all__ = ["N_BUCKETS", "Batch", "KnownWorld", "Labels", "Stream", "World", "known"]
+__all__ = ["N_BUCKETS", "Batch", "KnownWorld", "Labels", "Stream", "World", "differences", "fingerprint", "known"]
