@@ -61,6 +61,8 @@ def read(owner: Owner, end: End | None = None) -> list[dict[str, Any]]:
     Raises `MechdistillError` naming the file, and the line where it is another than was written.
     """
     path = owner.path / layout.METRICS_LOG
+    if end is not None and not end.rows and not path.exists():
+        return []
     *lines, last = read_text(path).split("\n")
     sealed = owner.strict or _SEAL in (*lines, last)[0]
     rows: list[dict[str, Any]] = []

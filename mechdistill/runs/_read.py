@@ -1,7 +1,7 @@
 """Opening run directories, foreign ones too: nothing is executed, everything is checked before it is used."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,12 @@ Step = int | Literal["last"]
 _KEYS = ("name", "sandbox", "model", "training", "teachers", "arms", "seeds", "lr_scales")
 
 
+@lru_cache(maxsize=512)
+def _parsed(text: str, source: str) -> Any:
+    """The value of a YAML text, not to be changed: the same runs are opened again and again, and parsing takes long."""
+    return parse_yaml(text, source)
+
+
 class Run:
     """A run directory: its config, status, checkpoints, metrics and cached tables."""
 
@@ -37,7 +43,7 @@ class Run:
         self.path = path
         file = path / layout.CONFIG
         self._text = read_text(file)
-        data = parse_yaml(self._text, str(file))
+        data = _parsed(self._text, str(file))
         self._version = data.get("version") if isinstance(data, dict) else None
         data = _migrate.config(data, file)
         try:
@@ -171,7 +177,10 @@ class Run:
         """Inline metrics so far, as the long `metrics` table."""
         path, held = self.path / layout.METRICS, self.held
         if path.exists():
-            return read_table(path, _metrics.COLUMNS, self.owner, _migrate.OF_METRICS)
+            table = read_table(path, _metrics.COLUMNS, self.owner, _migrate.OF_METRICS)
+            if (table["run"] != self.name).any():
+                raise Damaged(f"{path}: is not about {self.name}; restore the run's own file")
+            return table
         _binding.refuse_missing(self.path, held)
         return _metrics.table(self.owner, self.config, held.log if held else None)
 
@@ -211,7 +220,7 @@ class Experiment:
     def __init__(self, path: Path):
         self.path = path
         file = path / layout.EXPERIMENT
-        data = parse_yaml(read_text(file), str(file))
+        data = _parsed(read_text(file), str(file))
         absent = [key for key in _KEYS if isinstance(data, dict) and key not in data]
         if absent:  # `train` writes them all: a default would be another experiment
             raise MechdistillError(f"{file}: is cut short (it has no {absent[0]}); restore it")
@@ -273,6 +282,8 @@ def load(path: str | Path) -> Run | Experiment:
         return Experiment(path)
     if (path / layout.CONFIG).exists():
         return Run(path)
+    if any(path.glob(f"*/seed-*/{layout.CONFIG}")):
+        raise MechdistillError(f"{path / layout.EXPERIMENT}: missing, though runs lie there; restore it, or open a run")
     inside = sorted(child.parent.name for child in path.glob(f"*/{layout.EXPERIMENT}"))
     if inside:
         raise MechdistillError(f"{path}: holds several experiments; choose one: {', '.join(inside)}")

@@ -65,6 +65,7 @@ def _digest(table: pd.DataFrame, metadata: Mapping[bytes, bytes]) -> bytes:
     total = hashlib.sha256(text.encode())
     if _RUN in metadata:
         notes = [metadata.get(key, b"") for key in (_RUN, _FILE, _SCHEMA, _SOURCE, _DEFINITIONS)]
+        notes.append(" ".join(map(str, table.dtypes)).encode())
         total.update(b"\n".join(notes))
     return total.hexdigest().encode()
 

@@ -29,7 +29,7 @@ def metrics(found: list[Found], columns: pa.Schema) -> Iterator[tuple[Found, pa.
             _binding.refuse_missing(run.path, run.held)
             if path.exists():
                 yield run, _fitted(path, _named_occurrences(path, _open(path, run)), run, columns)
-            elif log.exists():
+            elif log.exists() or (run.held and run.held.log):
                 refuse_link(log)
                 own = {"run": run.run, "arm": run.arm, "seed": run.seed}
                 rows = _metrics.read(run.owner, run.held.log if run.held else None)

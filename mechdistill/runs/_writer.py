@@ -61,8 +61,8 @@ class RunWriter:
         for key in differing_keys(stored, self.config):
             was, wanted = (config.model_dump(mode="json")[key] for config in (stored, self.config))
             raise MechdistillError(
-                f"{self.path / layout.CONFIG}: was made with another {key} ({was!r}) than the experiment says ({wanted!r}); "
-                "restore its files or choose another --out"
+                f"{self.path / layout.CONFIG}: was made with another {key} ({was!r}) than the experiment says "
+                f"({wanted!r}); restore its files or choose another --out"
             )
         if (self.path / layout.PROVENANCE).exists():
             self._check_definitions()
