@@ -1,5 +1,6 @@
 """Builders that several tests use: small configs, small worlds, and a network that is an induction circuit by hand."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 
 from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
 from mechdistill.model import Transformer
+from mechdistill.runs import Run, _binding
 from mechdistill.sandbox import Sandbox
 
 
@@ -65,6 +67,22 @@ def transformer(*, d_vocab: int = 12, n_ctx: int = 16, seed: int = 0, **changes:
 def copied(experiment: Path, to: Path) -> Path:
     """A copy of an experiment without what other tests have had measured and drawn there."""
     return Path(shutil.copytree(experiment, to, ignore=shutil.ignore_patterns("tables", "figures")))
+
+
+def rewritten(run: Path, file: str, without: tuple[str, ...] = (), **changes: Any) -> None:
+    """Change values of a run's status.json or provenance.json as its writer would; the status forgets some files."""
+    of, held = Run(run).owner.identity, Run(run).held if file == "status.json" else None
+    record = json.loads((run / file).read_text()) | changes
+    del record["binding"]
+    if held is not None:
+        held = held._replace(files=tuple(name for name in held.files if name not in without))
+    (run / file).write_text(json.dumps(_binding.sealed(record, of, held)))
+
+
+def unfinished(run: Path) -> None:
+    """Make a finished run one that was interrupted at its end: its metrics are still in its log."""
+    rewritten(run, "status.json", ("metrics.parquet",), state="interrupted")
+    (run / "metrics.parquet").unlink()
 
 
 def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Transformer:

@@ -146,6 +146,7 @@ class _Session:
             "sequences": HELD_OUT,
             "probe_seed": PROBE_SEED,
             "run": run.name,
+            "of": run.owner.identity,
             "step": step,
             "weights": run.weights_digest(step),
         }

@@ -52,7 +52,7 @@ def _lines(run: "Run", row: dict[str, Any]) -> dict[str, Any]:
         "metrics": ", ".join(f"{h.column} {row[h.column]:.4g}" for h in HEADLINES if h.column in row) or "none yet",
         "checkpoints": f"{len(steps)}, from step {steps[0]} to {steps[-1]}" if steps else "none yet",
         "tables": ", ".join(f"{name} ({count})" for name, count in tables.items()) or "none cached",
-        **{key: _brief(value) for key, value in row["provenance"].items()},
+        **{key: _brief(value) for key, value in row["provenance"].items() if key != "fingerprint"},
     }
 
 

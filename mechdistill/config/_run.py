@@ -32,7 +32,7 @@ class Branch(Config):
 class RunConfig(Config):
     """A student of one arm and one seed, or one teacher's own training."""
 
-    version: Annotated[Literal[2], BeforeValidator(exactly_whole)] = 2
+    version: Annotated[Literal[3], BeforeValidator(exactly_whole)] = 3
     experiment: Name
     treatment: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$")]
     """Its arm, and the learning rate or branch (spt-lr-x0.5); 'teacher:<name>' for a teacher's training."""

@@ -16,7 +16,7 @@ from mechdistill.publishing._card import card
 from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, write_text
 
 # of provenance.json; the rest (host, process, kernel) says where its author works
-_PROVENANCE = ("created", "revision", "python", "conditions", "packages", "plugins")
+_PROVENANCE = ("created", "revision", "python", "conditions", "packages", "plugins", "fingerprint")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 T = TypeVar("T")

@@ -5,15 +5,16 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
+from mechdistill.runs import _binding, _migrate
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _migrate
+from mechdistill.runs._binding import Held, Owner
 from mechdistill.runs._files import read_text
-from mechdistill.runs._status import read_status
 
 # the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
 _HEAD = re.compile(
@@ -32,6 +33,14 @@ class Found:
     arm: str
     seed: int
     status: dict[str, Any]
+    held: Held | None
+    config: str
+    version: int | None
+
+    @cached_property
+    def owner(self) -> Owner:
+        """Whose its files are; raises `MechdistillError` where that cannot be said."""
+        return _binding.owner(self.path, self.config, self.version)
 
 
 def find(folder: Path) -> list[Found]:
@@ -68,9 +77,10 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
     `around` is the experiment's directory, if there is one.
     """
     config = path / layout.CONFIG
-    for file in (config, path / layout.STATUS):
+    for file in (config, path / layout.STATUS, path / layout.PROVENANCE):
         refuse_link(file)
-    head = dict(_HEAD.findall(read_text(config)))
+    text = read_text(config)
+    head = dict(_HEAD.findall(text))
     version = int(head["version"]) if head.get("version", "").isdecimal() else None
     _migrate.refuse_newer(config, version, _migrate.CONFIG_VERSION)
     key = "arm" if version == 1 else "treatment"
@@ -83,7 +93,7 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
         if str(path.relative_to(around)) != run:
             raise MechdistillError(f"{config}: is that of {run}, not of {path.relative_to(around)}; restore its files")
         experiment = folder.resolve().name if around == folder else str(around.relative_to(folder))
-    return Found(path, experiment, run, treatment, seed, read_status(path))
+    return Found(path, experiment, run, treatment, seed, *_binding.status(path, text, version), text, version)
 
 
 def refuse_link(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Reading what earlier versions wrote: a config and a table say their version, and become the present one here.
 
-Version 1 called a run's treatment its arm, and numbered occurrences: 2 was "2 or more" in metrics, but in tables of
-rows it was the second alone, and 3 the rest. To change what is written: raise the version, and say here what becomes
+Before version 3 of a config, files did not say which run they belong to (see `_binding`). Version 1 called a run's
+treatment its arm, and numbered occurrences: 2 was "2 or more" in metrics, but in tables of rows it was the second
+alone, and 3 the rest. To change what is written: raise the version, and say here what becomes
 of the one before.
 """
 
@@ -30,10 +31,8 @@ def config(data: Any, path: Path) -> Any:
     version = data.get("version")
     refuse_newer(path, version, CONFIG_VERSION)
     if type(version) is not int or version < 1:
-        raise MechdistillError(f"{path}: version={version!r} must be 1 or {CONFIG_VERSION}; restore the file")
-    if version != 1:
-        return data
-    renamed = {"treatment" if key == "arm" else key: value for key, value in data.items()}
+        raise MechdistillError(f"{path}: version={version!r} must be 1 to {CONFIG_VERSION}; restore the file")
+    renamed = {"treatment" if key == "arm" and version == 1 else key: value for key, value in data.items()}
     return {**renamed, "version": CONFIG_VERSION}
 
 

@@ -76,7 +76,7 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def _run_rows(found: list[Found]) -> pa.Table:
-    rows = [{**vars(run), **run.status, "path": str(run.path)} for run in found]
+    rows = [{**run.status, **vars(run), "path": str(run.path)} for run in found]
     return pa.Table.from_pylist(rows, schema=_schema(_LIST))
 
 

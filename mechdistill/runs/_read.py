@@ -1,7 +1,7 @@
 """Opening run directories, foreign ones too: nothing is executed, everything is checked before it is used."""
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,20 +12,28 @@ from torch import Tensor
 from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
+from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _metrics, _migrate
+from mechdistill.runs._binding import Damaged, Held, Owner
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
-from mechdistill.runs._files import read_json, read_text
+from mechdistill.runs._files import read_text
 from mechdistill.runs._same import differing_keys
-from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import Measured, read_table
 from mechdistill.runs._weights import Weights, load_weights
 from mechdistill.sandbox import Sandbox
 from mechdistill.tables import ROW_CURVES, Measure
-from mechdistill.world import World
+from mechdistill.world import World, differences, fingerprint
 from mechdistill.worlds import open_world
 
 Step = int | Literal["last"]
+
+_KEYS = ("name", "sandbox", "model", "training", "teachers", "arms", "seeds", "lr_scales")
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str, source: str) -> Any:
+    """The value of a YAML text, not to be changed: the same runs are opened again and again, and parsing takes long."""
+    return parse_yaml(text, source)
 
 
 class Run:
@@ -34,14 +42,17 @@ class Run:
     def __init__(self, path: Path):
         self.path = path
         file = path / layout.CONFIG
-        data = _migrate.config(parse_yaml(read_text(file), str(file)), file)
+        self._text = read_text(file)
+        data = _parsed(self._text, str(file))
+        self._version = data.get("version") if isinstance(data, dict) else None
+        data = _migrate.config(data, file)
         try:
             self.config = RunConfig.model_validate(data)
         except ValidationError as error:
             raise MechdistillError(f"{file}: {problem(error)}") from None
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, steps={len(self.steps)})"
+        return f"Run({str(self.path)!r}, steps={len(layout.checkpoint_steps(self.path))})"
 
     @property
     def name(self) -> str:
@@ -49,22 +60,41 @@ class Run:
         return str(self.config.path)
 
     @property
+    def owner(self) -> Owner:
+        """What its files have to belong to; raises `MechdistillError` where that cannot be said."""
+        return _binding.owner(self.path, self._text, self._version)
+
+    @property
     def status(self) -> dict[str, Any]:
         """state, step, steps, tokens and seconds, as last written."""
-        return read_status(self.path)
+        return self._status[0]
+
+    @property
+    def held(self) -> Held | None:
+        """What its status says lies in the directory; None where it does not say."""
+        return self._status[1]
+
+    @property
+    def _status(self) -> tuple[dict[str, Any], Held | None]:
+        return _binding.status(self.path, self._text, self._version)
 
     @property
     def provenance(self) -> dict[str, Any]:
         """When, where and with what it was started."""
-        record = read_json(self.path / layout.PROVENANCE)
-        if not isinstance(record, dict):
-            raise MechdistillError(f"{self.path / layout.PROVENANCE}: damaged; restore it")
-        return record
+        return _binding.provenance(self.path, self._text, self._version)
 
     @property
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending."""
-        return layout.checkpoint_steps(self.path)
+        """Steps that have a checkpoint, ascending.
+
+        Raises `MechdistillError` naming one that is missing, or that a finished run did not write.
+        """
+        status, held = self._status
+        return _binding.steps(self.path, status, held)
+
+    def refuse_incomplete(self) -> None:
+        """Raise `MechdistillError` naming a file that its status says there is, and that is missing."""
+        _binding.refuse_missing(self.path, self.held)
 
     @property
     def world(self) -> World:
@@ -73,8 +103,24 @@ class Run:
 
     @cached_property
     def sandbox(self) -> Sandbox:
-        """The same as the sandbox that it is, with its config, matrices and sampler."""
-        return open_world(self.config.sandbox)
+        """The same as the sandbox that it is, with its config, matrices and sampler.
+
+        Raises `MechdistillError` saying what differs if this machine makes another world of the config than it was
+        trained in.
+        """
+        world = open_world(self.config.sandbox)
+        self.refuse_other_world(fingerprint(world))
+        return world
+
+    def refuse_other_world(self, found: Mapping[str, Any]) -> None:
+        """Raise `MechdistillError` unless a world with this fingerprint is the one that it was trained in."""
+        trained_in = self.provenance.get("fingerprint") if (self.path / layout.PROVENANCE).exists() else None
+        differing = differences(found, trained_in) if trained_in else []
+        if differing:
+            raise MechdistillError(
+                f"{self.path}: this machine makes another world of {layout.CONFIG} than it was trained in "
+                f"({'; '.join(differing)}); go on where it was trained"
+            )
 
     def resolve(self, step: Step = "last") -> int:
         """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
@@ -118,20 +164,25 @@ class Run:
     def _weights(self, step: int) -> Weights:
         path = layout.checkpoint_path(self.path, step)
         weights = load_weights(path)
-        owner = (weights.metadata.get("run"), weights.metadata.get("step"))
-        if owner != (self.name, str(step)):
-            raise MechdistillError(
-                f"{path}: belongs to step {owner[1]} of {owner[0]}, not to step {step} of {self.name}; "
+        said = (weights.metadata.get("run"), weights.metadata.get("step"))
+        if said != (self.name, str(step)):
+            raise Damaged(
+                f"{path}: belongs to step {said[1]} of {said[0]}, not to step {step} of {self.name}; "
                 "restore the run's own file"
             )
+        self.owner.claim(path, weights.metadata.get("of"))
         return weights
 
     def metrics(self) -> pd.DataFrame:
         """Inline metrics so far, as the long `metrics` table."""
-        path = self.path / layout.METRICS
+        path, held = self.path / layout.METRICS, self.held
         if path.exists():
-            return read_table(path, _metrics.COLUMNS, _migrate.OF_METRICS)
-        return _metrics.table(self.path, self.config)
+            table = read_table(path, _metrics.COLUMNS, self.owner, _migrate.OF_METRICS)
+            if (table["run"] != self.name).any():
+                raise Damaged(f"{path}: is not about {self.name}; restore the run's own file")
+            return table
+        _binding.refuse_missing(self.path, held)
+        return _metrics.table(self.owner, self.config, held.log if held else None)
 
     def targets(self) -> pd.DataFrame | None:
         """What it is taught, row by row (the `row-curves` columns): its teacher's law, and its objective's floor.
@@ -140,7 +191,10 @@ class Run:
         """
         path = self.path / layout.TARGETS
         columns = [column.name for column in ROW_CURVES.columns]
-        return read_table(path, columns, _migrate.OF_ROWS) if path.exists() else None
+        if path.exists():
+            return read_table(path, columns, self.owner, _migrate.OF_ROWS)
+        self.refuse_incomplete()
+        return None
 
     def cached(
         self,
@@ -153,7 +207,7 @@ class Run:
         fresh: bool = False,
     ) -> pd.DataFrame:
         """A measure's table of a checkpoint, computed and stored if absent or `fresh`; see `_cache`."""
-        return cached(self.path, measure, step, key, by, compute, fresh=fresh)
+        return cached(self.owner, measure, step, key, by, compute, fresh=fresh)
 
     def cached_tables(self) -> list[CachedTable]:
         """The measures' tables that lie in the directory."""
@@ -166,8 +220,12 @@ class Experiment:
     def __init__(self, path: Path):
         self.path = path
         file = path / layout.EXPERIMENT
+        data = _parsed(read_text(file), str(file))
+        absent = [key for key in _KEYS if isinstance(data, dict) and key not in data]
+        if absent:  # `train` writes them all: a default would be another experiment
+            raise MechdistillError(f"{file}: is cut short (it has no {absent[0]}); restore it")
         try:
-            self.config: ExperimentConfig = experiment(parse_yaml(read_text(file), str(file)))
+            self.config: ExperimentConfig = experiment(data)
         except MechdistillError as error:
             raise MechdistillError(f"{file}: {error}") from None
 
@@ -176,11 +234,17 @@ class Experiment:
 
     @property
     def runs(self) -> list[Run]:
-        """Students and teachers that have been started, students first, in the order of the experiment file."""
+        """Students and teachers that have been started, students first, in the order of the experiment file.
+
+        Raises `MechdistillError` where what lies there is not what that file says: a run that it does not know, another
+        one in its place, or one that has lost its config.
+        """
+        configs = sorted(expand(self.config), key=lambda config: config.is_teacher)
+        self._refuse_unknown({str(config.path) for config in configs})
         runs: list[Run] = []
-        for config in sorted(expand(self.config), key=lambda config: config.is_teacher):
+        for config in configs:
             path = self.path / config.path
-            if (path / layout.CONFIG).exists():
+            if (path / layout.CONFIG).exists() or layout.is_trained(path):
                 run = Run(path)
                 if differing_keys(run.config, config):
                     raise MechdistillError(
@@ -188,6 +252,17 @@ class Experiment:
                     )
                 runs.append(run)
         return runs
+
+    def _refuse_unknown(self, known: set[str]) -> None:
+        """Arms and seeds are only ever added: a run that the file does not know says that the file is not whole."""
+        for pattern in ("*/seed-*", "teachers/*/seed-*"):
+            for config in sorted(self.path.glob(f"{pattern}/{layout.CONFIG}")):
+                name = config.parent.relative_to(self.path).as_posix()
+                if name not in known:
+                    raise MechdistillError(
+                        f"{self.path / layout.EXPERIMENT}: does not know {name}, which lies here; restore it, or move "
+                        "that directory away"
+                    )
 
     def run(self, name: str) -> Run:
         """The run at a path like 'spt/seed-0'."""
@@ -207,6 +282,8 @@ def load(path: str | Path) -> Run | Experiment:
         return Experiment(path)
     if (path / layout.CONFIG).exists():
         return Run(path)
+    if any(path.glob(f"*/seed-*/{layout.CONFIG}")):
+        raise MechdistillError(f"{path / layout.EXPERIMENT}: missing, though runs lie there; restore it, or open a run")
     inside = sorted(child.parent.name for child in path.glob(f"*/{layout.EXPERIMENT}"))
     if inside:
         raise MechdistillError(f"{path}: holds several experiments; choose one: {', '.join(inside)}")

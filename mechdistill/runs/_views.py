@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from mechdistill.errors import MechdistillError
 from mechdistill.registry import definitions_loaded
+from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import cached_tables
 from mechdistill.runs._find import Found, leave_out, refuse_link
 from mechdistill.runs._tables import About, about
@@ -26,12 +26,14 @@ def metrics(found: list[Found], columns: pa.Schema) -> Iterator[tuple[Found, pa.
     for run in found:
         path, log = run.path / layout.METRICS, run.path / layout.METRICS_LOG
         try:
+            _binding.refuse_missing(run.path, run.held)
             if path.exists():
-                yield run, _fitted(path, _named_occurrences(path, _open(path)), run, columns)
-            elif log.exists():
+                yield run, _fitted(path, _named_occurrences(path, _open(path, run)), run, columns)
+            elif log.exists() or (run.held and run.held.log):
                 refuse_link(log)
                 own = {"run": run.run, "arm": run.arm, "seed": run.seed}
-                yield run, pa.Table.from_pylist([row | own for row in _metrics.read(run.path)], schema=columns)
+                rows = _metrics.read(run.owner, run.held.log if run.held else None)
+                yield run, pa.Table.from_pylist([row | own for row in rows], schema=columns)
         except MechdistillError as error:
             leave_out(error)
         except (pa.ArrowException, TypeError):
@@ -54,7 +56,7 @@ def measured(found: list[Found], measure: str, columns: pa.Schema) -> Iterator[t
                 earlier += 1
                 continue
             try:
-                opened = _open(path)
+                opened = _open(path, run)
                 if opened.about.schema < _migrate.SCHEMA:
                     earlier += 1
                     continue
@@ -114,8 +116,11 @@ def _tables(count: int) -> str:
     return "1 table" if count == 1 else f"{count} tables"
 
 
-def _open(path: Path) -> _Cached:
-    """A parquet file and what it says of itself; raises `MechdistillError` if it is damaged or cannot be read yet."""
+def _open(path: Path, run: Found) -> _Cached:
+    """A parquet file and what it says of itself.
+
+    Raises `MechdistillError` if it is damaged, another run's, or cannot be read yet.
+    """
     refuse_link(path)
     try:
         file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
@@ -124,6 +129,7 @@ def _open(path: Path) -> _Cached:
     except Exception as error:  # a damaged header makes pyarrow raise nearly anything
         raise MechdistillError(f"{path}: corrupt ({type(error).__name__}); delete it") from None
     _migrate.refuse_newer(path, said.schema, _migrate.SCHEMA)
+    said.refuse_foreign(path, run.owner)
     return _Cached(path, said, table.replace_schema_metadata(None))
 
 

@@ -108,7 +108,7 @@ def plan(config: ExperimentConfig, out: Path) -> Plan:
     for writer in writers:
         writer.check()
         check_references(writer.config)
-    return Plan(merged, [writer.config for writer in writers if writer.status["state"] != "finished"])
+    return Plan(merged, [writer.config for writer in writers if not writer.is_finished])
 
 
 def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
@@ -116,6 +116,10 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if not out.exists():
         return config
     if not (out / EXPERIMENT).exists():
+        if any(out.glob("*/seed-*/")):
+            raise MechdistillError(
+                f"{out / EXPERIMENT}: missing, though runs lie there; restore it or choose another --out"
+            )
         if not out.is_dir() or any(not _ours(path.name) for path in out.iterdir()):
             raise MechdistillError(
                 f"--out {out}: exists, is not empty and is no experiment; choose an empty or new directory"
@@ -127,7 +131,7 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     old, new = there.model_dump(mode="json"), config.model_dump(mode="json")
     for key, was, now in _differences(old, new):
         raise MechdistillError(
-            f"{key}={now!r}: {out} was made with {was!r}; only arms and seeds can be added, "
+            f"{key}={now!r}: {out / EXPERIMENT} was made with {was!r}; only arms and seeds can be added, "
             "so change it back or choose another --out"
         )
     return experiment(  # checked: what is there and what is new may collide

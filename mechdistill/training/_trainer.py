@@ -22,6 +22,7 @@ from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
 from mechdistill.training._until import Until
+from mechdistill.world import fingerprint
 from mechdistill.worlds import open_world
 
 Intervention = Callable[[Model, int], AbstractContextManager[object]]
@@ -85,7 +86,7 @@ class Trainer:
 
         True for a start: nobody has looked at this state yet.
         """
-        state = self.writer.begin(self._conditions)
+        state = self.writer.begin(self._conditions, fingerprint(self.world))
         if state is not None:
             self._continue(state)
             self.seconds = float(state.metadata["seconds"])

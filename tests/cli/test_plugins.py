@@ -12,7 +12,7 @@ import mechdistill as md
 from mechdistill.config import to_yaml
 from mechdistill.runs import Experiment
 from tests.cli.test_cli import mechdistill
-from tests.helpers import copied, micro
+from tests.helpers import copied, micro, rewritten
 
 SCORE = '''
 import mechdistill as md
@@ -141,8 +141,7 @@ def test_a_run_directory_never_loads_a_file(run: Path, tmp_path: Path) -> None:
         for name in ("mine.py", "mechdistill_plugin_mine.py", "sitecustomize.py", "conftest.py"):
             (folder / name).write_text(trap)
         record = {"plugins": [{"file": str(folder / "mine.py"), "sha256": "0" * 64}], "plugin": "mine.py"}
-        old = json.loads((run / "provenance.json").read_text())
-        (run / "provenance.json").write_text(json.dumps(old | record))
+        rewritten(run, "provenance.json", **record)
     query = ["runs", "sql", "FROM metrics", run.parents[1]]
     for arguments in (["induction-scores", run], ["runs", "show", run], query):
         assert mechdistill(*arguments, cwd=tmp_path).returncode == 0
