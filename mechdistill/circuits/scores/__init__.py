@@ -83,5 +83,6 @@ __all__ = [
     "head_score",
     "head_scores",
     "lookup_sources",
+    "p_beyond",
     "ranking",
 ]

@@ -68,17 +68,22 @@ def duplicate_token(probe: Probe) -> Sources:
     return _at_offset(_second_block(probe), probe.length)
 
 
+def _itself(_: Probe, sources: Sources) -> Sources:
+    """For each query that has a source, its own position."""
+    return _at_offset(sources.any(dim=-1), 0)
+
+
 def _two_back(_: Probe, sources: Sources) -> Sources:
     """For each query that has a source, the position two before it."""
     return _at_offset(sources.any(dim=-1), 2)
 
 
-@attention_score(on="natural", nulls=(at(_two_back),))
+@attention_score(on="natural", nulls=(at(_itself), at(_two_back)))
 def previous_token(probe: Probe) -> Sources:
     """A[q, q-1] on sequences of the world: attention to the token just before, q >= 2.
 
-    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Olsson et al.
-    2022; their first query is left out here, as it has no position for the null.
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the larger of two: A[q, q] and A[q, q-2] at the same
+    queries. Source: Olsson et al. 2022; their first query is left out here, as it has no position for the null.
     """
     return _at_offset(_from_two(probe), 1)
 
@@ -93,12 +98,12 @@ def _at_earlier_triggers(probe: Probe, sources: Sources) -> Sources:
     return sources.any(dim=-1, keepdim=True) & probe.is_trigger[:, None] & before
 
 
-@attention_score(on="natural", nulls=(at(_two_back), at(_at_earlier_triggers)))
+@attention_score(on="natural", nulls=(at(_itself), at(_two_back), at(_at_earlier_triggers)))
 def previous_token_after_trigger(probe: Probe) -> Sources:
     """A[q, q-1] on sequences of the world where q-1 holds a trigger, q >= 2: the first half of the copy circuit.
 
-    Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the larger of two: A[q, q-2] at the same queries, and the
-    mean over triggers before q-1. Source: Bietti et al. 2023.
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the largest of three at the same queries: A[q, q],
+    A[q, q-2], and the mean over triggers before q-1. Source: Bietti et al. 2023.
     """
     return _at_offset(_after_trigger(probe), 1)
 

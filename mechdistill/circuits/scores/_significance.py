@@ -22,7 +22,7 @@ def p_beyond(excess: Float[Tensor, "layer sequence head"]) -> Float[Tensor, "lay
     if n < 2:
         return torch.ones(layers, heads, dtype=torch.float64)
     excess = excess.double()
-    error = excess.std(dim=1).clamp(min=1e-9) / n**0.5  # heads made by hand have no spread at all
+    error = excess.std(dim=1).clamp(min=1e-6) / n**0.5  # float32; heads made by hand have no spread
     t = (excess.mean(dim=1) - MARGIN) / error
     p = torch.from_numpy(stdtr(n - 1, -t.numpy()))
     return (p * layers * heads).clamp(max=1.0)
