@@ -33,8 +33,9 @@ def attention_score(
 ) -> Callable[[Find], Score]:
     """A head score by where a head looks: a function of a `Probe` that gives the sources of each query.
 
-    `on` repeated blocks, with the same blocks unrepeated as null; or on held-out (natural) sequences, with `decoys`
-    (a function of probe and sources) as null, or none. See `circuits.attention_score`.
+    `on` repeated blocks, with the same blocks unrepeated as null; or on held-out (natural) sequences. `decoys`, a
+    function of probe and sources, gives where an impostor would look: a null, on blocks beside the other. See
+    `circuits.attention_score`.
     """
     return lambda find: circuits.SCORES.add(circuits.attention_score(on=on, decoys=decoys, label=label)(find))
 

@@ -85,7 +85,7 @@ def unfinished(run: Path) -> None:
     (run / "metrics.parquet").unlink()
 
 
-def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Transformer:
+def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0, **changes: Any) -> Transformer:
     """A two-layer, attention-only transformer that is an induction circuit, weight by weight.
 
     The residual stream has three parts: what token (vocab), which position (n_ctx), what token came before (vocab).
@@ -98,9 +98,10 @@ def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Tr
         range(vocab, vocab + n_ctx),
         range(vocab + n_ctx, 2 * vocab + n_ctx),
     )
-    d = max(vocab, n_ctx)
+    shape: dict[str, Any] = {"d_head": max(vocab, n_ctx), **changes}
+    d = shape["d_head"]
     model = Transformer(
-        ModelConfig(n_layers=2, d_model=2 * vocab + n_ctx, n_heads=2, d_head=d), d_vocab=vocab, n_ctx=n_ctx
+        ModelConfig(n_layers=2, d_model=2 * vocab + n_ctx, n_heads=2, **shape), d_vocab=vocab, n_ctx=n_ctx
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():

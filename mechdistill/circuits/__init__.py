@@ -1,5 +1,6 @@
 """Measures of mechanism: head scores and ablations. Pure functions of a hooked model, a world and a generator."""
 
+from mechdistill.circuits._crossed import Crossed, crossed
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
 from mechdistill.circuits._measures import measure_ablation, measure_scores, with_untrained_twin
 from mechdistill.circuits._probes import Probe, Probes, probes
@@ -30,6 +31,7 @@ __all__ = [
     "SCORES",
     "Ablation",
     "CopyCircuit",
+    "Crossed",
     "Head",
     "HeadSet",
     "HeadView",
@@ -43,6 +45,7 @@ __all__ = [
     "attention_to",
     "clean_outputs",
     "copy_circuit",
+    "crossed",
     "displaced",
     "head_score",
     "head_scores",

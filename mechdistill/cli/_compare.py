@@ -1,7 +1,7 @@
 """`mechdistill compare`: arms against their baseline over seeds, as a table, a figure or JSON."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,12 @@ def compare(
     baseline: Annotated[str | None, typer.Option(metavar="ARM", help="The arm to compare with; default: spt.")] = None,
     formed: Annotated[
         float | None,
-        typer.Option(metavar="ACCURACY", min=0, max=1, help="Copy accuracy at which the copy circuit has formed."),
+        typer.Option(
+            metavar="ACCURACY",
+            min=0,
+            max=1,
+            help="Copy accuracy at which the copy circuit has formed; default: half-way to the oracle's.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -35,17 +40,23 @@ def compare(
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
-    result = analysis.compare(first, second, baseline=baseline, formed=formed)
+    compared = analysis.compared(first, second, baseline=baseline, formed=formed)
+    result = compared.table
     if json:
         print_json(result)
-        return
-    for metric, part in result.groupby("metric", sort=False):
-        stdout().print(_table(str(metric), part))
-    for experiment in (first, second) if second is not None else (first,):
-        for checks in check_tables(training.checks(experiment)):
-            stdout().print(checks)
-    for line in _inconclusive(result):
+    else:
+        for metric, part in result.groupby("metric", sort=False):
+            stdout().print(_table(str(metric), part))
+        for experiment in (first, second) if second is not None else (first,):
+            for checks in check_tables(training.checks(experiment)):
+                stdout().print(checks)
+        for line in _inconclusive(result):
+            stderr.print(line)
+    stderr.print(f"used: {compared.used} of the {compared.named} runs that the experiment names")
+    for line in compared.left_out:
         stderr.print(line)
+    if json:
+        return
     write_figure(directory, "compare", plots.comparison_figure(result))
 
 
@@ -64,17 +75,19 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
 
     outcome = OUTCOMES[metric]
     digits = outcome.digits
+    followed = bool(part["threshold"].notna().any())
     rows: list[list[str]] = [
         [
             row["arm"],
             row["baseline"],
-            str(row["n"]),
+            _pairs(row),
             number(row["difference"], digits),
             _interval(number(row["low"], digits), number(row["high"], digits)),
             number(row["p"], 4),
             number(row["p_sign_flip"], 4),
             number(row["p_holm"], 4),
             number(row["effect_size"], 2),
+            *(_followed(row, digits) if followed else []),
         ]
         for row in part.to_dict("records")
     ]
@@ -90,7 +103,25 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
         "p (Holm)",
         "effect",
     ]
+    if followed:
+        columns += ["formed at", "horizon", "not formed", "of baseline"]
     return table(title, columns, rows, right=2)
+
+
+def _pairs(row: "dict[Any, Any]") -> str:
+    """How many, and of how many where some are lacking."""
+    import pandas as pd
+
+    short = not pd.isna(row["expected"]) and row["n"] < row["expected"]
+    return f"{row['n']} of {row['expected']}" if short else str(row["n"])
+
+
+def _followed(row: "dict[Any, Any]", digits: int) -> list[str]:
+    """From which accuracy a circuit has formed, up to when runs are followed, and how many had not formed by then."""
+    from mechdistill.cli._print import number
+
+    counts = [number(row[name], 0) for name in ("censored", "baseline_censored")]
+    return [number(row["threshold"], 3), number(row["horizon"], digits), *counts]
 
 
 def _interval(low: str, high: str) -> str:

@@ -14,7 +14,8 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
     """A `compare` table as a forest plot: one panel a metric, one line an arm, its 95 % interval over seeds.
 
     Left of the dashed line an arm is below its baseline. Arms with fewer than three pairs are open and have no
-    interval.
+    interval; where there is no difference at all, words stand in its place. Of formation times, hovering gives the
+    threshold, the horizon and the runs that had not formed by it.
     """
     metrics = sorted(dict.fromkeys(table["metric"]), key=lambda name: not (name in OUTCOMES and OUTCOMES[name].primary))
     arms = list(dict.fromkeys(table["arm"]))[::-1]
@@ -32,9 +33,9 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
     for i, name in enumerate(metrics):
         at: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
         for row in table[table["metric"] == name].to_dict("records"):
-            sure = pd.notna(row["low"])
+            sure, known = pd.notna(row["low"]), pd.notna(row["difference"])
             figure.add_scatter(
-                x=[row["difference"]],
+                x=[row["difference"] if known else 0],
                 y=[row["arm"]],
                 error_x={
                     "type": "data",
@@ -44,6 +45,9 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
                     "width": 5,
                 },
                 marker={"color": colours[row["arm"]], "size": 9, "symbol": "circle" if sure else "circle-open"},
+                mode="markers" if known else "text",
+                text=[str(row["note"])],
+                textfont={"size": 11},
                 name=row["arm"],
                 showlegend=False,
                 hovertemplate=_hover(row),
@@ -60,8 +64,13 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
 
 
 def _hover(row: dict[Any, Any]) -> str:
+    difference = "%{x:.4g}" if pd.notna(row["difference"]) else "no difference known"
     interval = f"[{row['low']:.4g}, {row['high']:.4g}]" if pd.notna(row["low"]) else str(row["note"])
-    return (
-        f"{row['arm']} - {row['baseline']}: %{{x:.4g}}<br>{interval}<br>n = {row['n']}, p = {row['p']:.3g}"
-        f"<extra></extra>"
-    )
+    p = f", p = {row['p']:.3g}" if pd.notna(row["p"]) else ""
+    lines = [f"{row['arm']} - {row['baseline']}: {difference}", interval, f"n = {row['n']}{p}"]
+    if pd.notna(row["horizon"]):
+        lines += [
+            f"formed from copy accuracy {row['threshold']:.3f} on, followed up to {row['horizon']} tokens",
+            f"not formed by then: {row['censored']} of {row['n']}, of the baseline {row['baseline_censored']}",
+        ]
+    return "<br>".join(lines) + "<extra></extra>"

@@ -1,7 +1,7 @@
 """What differs between twins, and how sure we are: paired intervals and tests, formation times, arms compared."""
 
 from mechdistill.stats._checks import Taught, manipulation_checks
-from mechdistill.stats._compare import compare_twins
+from mechdistill.stats._compare import adjusted, compare_formation, compare_twins
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
 from mechdistill.stats._paired import Interval, Paired, bca, paired
@@ -13,7 +13,9 @@ __all__ = [
     "Paired",
     "Ratio",
     "Taught",
+    "adjusted",
     "bca",
+    "compare_formation",
     "compare_twins",
     "formation_ratio",
     "formation_steps",

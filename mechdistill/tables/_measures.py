@@ -115,6 +115,7 @@ INDUCTION_SCORES = Measure(
         Column("null_mean", "float64", "the same queries at sources the score does not name, mean over sequences"),
         Column("null_sd", "float64", "its standard deviation over sequences"),
         Column("null_max", "float64", "largest null_mean over the model's heads"),
+        Column("p", "float64", "of a score no more than .1 beyond its null, over sequences, times the number of heads"),
         Column("untrained", "float64", "the same head's score in the run's own step-0 checkpoint"),
     ),
     question="Score every attention head: is it an induction head, a previous-token head, a copier from triggers?",

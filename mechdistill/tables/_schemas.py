@@ -40,13 +40,24 @@ COMPARISON = Table(
         Column("high", "float64", "upper end"),
         Column("p", "float64", "paired t test of no difference, two-sided"),
         Column("n", "Int64", "pairs: seeds that both arms have"),
+        Column(
+            "expected", "Int64", "pairs that there would be, had every run of the experiment been used; null: unknown"
+        ),
         Column("p_sign_flip", "float64", "exact sign-flip test of no difference, two-sided"),
-        Column("p_holm", "float64", "p adjusted over the primary metrics and arms; null: not primary"),
+        Column(
+            "p_holm", "float64", "p adjusted over primary metrics and arms, 1 where there is none; null: not primary"
+        ),
         Column("effect_size", "float64", "difference in standard deviations of the pairs' differences (Hedges)"),
         Column("minimum_detectable", "float64", "smallest true difference found with power .8 by this many pairs"),
         Column("bca_low", "float64", "95 % BCa bootstrap interval, too narrow at few pairs: lower end"),
         Column("bca_high", "float64", "upper end"),
-        Column("note", "string", "why there is no interval; null if there is one"),
+        Column("threshold", "float64", "of formation: copy accuracy from which copying has formed; else null"),
+        Column(
+            "horizon", "Int64", "of formation: tokens up to which the pairs are followed, the smallest budget of both"
+        ),
+        Column("censored", "Int64", "of formation: the arm's runs that had not formed by the horizon"),
+        Column("baseline_censored", "Int64", "of formation: the baseline's runs that had not formed by the horizon"),
+        Column("note", "string", "why there is no difference or no interval; null if there is one"),
     ),
 )
 """One row an outcome and arm; in the outcome's unit, null without an interval."""

@@ -26,6 +26,8 @@ def test_compare_prints_a_table_says_what_is_inconclusive_and_writes_a_figure(th
     for text in ("copy-excess, arm minus baseline (primary)", "dpt", "spt", "95 % interval"):
         assert text in result.stdout
     assert "inconclusive; 3 pairs find a difference of" in result.stderr
+    assert "formation-tokens, dpt: nothing formed in either arm by 1536 tokens" in result.stderr
+    assert "used: 6 of the 6 runs that the experiment names" in result.stderr
     assert (three_seeds.path / "figures/compare.html").exists()
 
 

@@ -16,7 +16,7 @@ from mechdistill.plots import (
     to_html,
 )
 from mechdistill.runs import Experiment
-from mechdistill.stats import compare_twins
+from mechdistill.stats import compare_formation, compare_twins
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -82,6 +82,14 @@ def test_the_forest_plot_has_every_difference_and_its_interval() -> None:
         if not open_circle:
             assert trace.x[0] + trace.error_x.array[0] == pytest.approx(row["high"])
             assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(row["low"])
+
+
+def test_the_forest_plot_says_that_nothing_formed() -> None:
+    runs = [{"arm": arm, "seed": s, "step": 8, "formed": False, "last": 8} for arm in ("spt", "a") for s in range(3)]
+    (trace,) = comparison_figure(compare_formation(pd.DataFrame(runs), "spt", ["a"], 0.7)).data
+    assert (trace.mode, trace.text) == ("text", ("nothing formed in either arm by 8 tokens",))
+    for text in ("no difference known", "accuracy 0.700 on, followed up to 8 tokens", "3 of 3, of the baseline 3"):
+        assert text in trace.hovertemplate
 
 
 def test_arms_keep_their_colours() -> None:
