@@ -81,6 +81,7 @@ def test_a_run_is_not_measured_in_another_world_than_it_was_trained_in(trained: 
         MechdistillError, match=r"were trained in different worlds \(triggers \(9, 7\) in the first, \(9, 5\)"
     ):
         md.compare(load(out))
+    elsewhere(out / "dpt/seed-0")
     more = micro(arms={"more": {"label_smoothing": 0.1}})
     (message,) = [outcome.message for outcome in train(more, out) if outcome.state == "failed"]
     assert "triggers (9, 5) here, (9, 7) when trained" in str(message)
