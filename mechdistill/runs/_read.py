@@ -112,10 +112,14 @@ class Run:
         self.refuse_other_world(fingerprint(world))
         return world
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the world that it was trained in; empty where nobody has noted it."""
+        return self.provenance.get("fingerprint", {}) if (self.path / layout.PROVENANCE).exists() else {}
+
     def refuse_other_world(self, found: Mapping[str, Any]) -> None:
         """Raise `MechdistillError` unless a world with this fingerprint is the one that it was trained in."""
-        trained_in = self.provenance.get("fingerprint") if (self.path / layout.PROVENANCE).exists() else None
-        differing = differences(found, trained_in) if trained_in else []
+        differing = differences(found, self.fingerprint)
         if differing:
             raise MechdistillError(
                 f"{self.path}: this machine makes another world of {layout.CONFIG} than it was trained in "
@@ -251,6 +255,7 @@ class Experiment:
                         f"{path / layout.CONFIG}: is not the run that {layout.EXPERIMENT} says; restore its files"
                     )
                 runs.append(run)
+        _refuse_mixed_worlds(runs)
         return runs
 
     def _refuse_unknown(self, known: set[str]) -> None:
@@ -271,6 +276,19 @@ class Experiment:
                 return run
         known = ", ".join(run.name for run in self.runs) or "none yet"
         raise MechdistillError(f"run '{name}': not in {self.path}; there are: {known}")
+
+
+def _refuse_mixed_worlds(runs: list[Run]) -> None:
+    """Raise `MechdistillError` for two runs that say the same world and were trained in different ones."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.config.sandbox.model_dump_json(), run)
+        differing = differences(other.fingerprint, run.fingerprint, ("in the first", "in the second"))
+        if differing:
+            raise MechdistillError(
+                f"{other.path} and {run.path}: were trained in different worlds ({'; '.join(differing)}), "
+                "though they say the same; train all of an experiment where its worlds are equal"
+            )
 
 
 def load(path: str | Path) -> Run | Experiment:

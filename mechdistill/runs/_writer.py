@@ -87,6 +87,7 @@ class RunWriter:
         """
         state = self._resumable()
         if state is None:
+            self._refuse_other_than_twins(world)
             self._clear()
             self._owner = _binding.begin(
                 self.path, to_yaml(self.config), provenance(conditions) | {"fingerprint": world}
@@ -106,6 +107,14 @@ class RunWriter:
         self.set_status("running", step=step, tokens=tokens, seconds=float(state.metadata["seconds"]))
         self._log = _metrics.cut(self._owner, step, held.log)
         return state
+
+    def _refuse_other_than_twins(self, world: Mapping[str, Any]) -> None:
+        """Raise `MechdistillError` if another run here that says the same world was trained in a different one."""
+        for config in sorted(self.root.glob(f"*/seed-*/{layout.CONFIG}")):
+            run = Run(config.parent)
+            if run.path != self.path and run.config.sandbox == self.config.sandbox and run.fingerprint:
+                run.refuse_other_world(world)
+                return
 
     def _resumable(self) -> Weights | None:
         """The stored state of this run, if there is one and it is sound."""

@@ -52,13 +52,15 @@ def fingerprint(world: World) -> dict[str, Any]:
     }
 
 
-def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], names: tuple[str, str] = ("here", "when trained")
+) -> list[str]:
     """In what two fingerprints differ, in words; what only one of them knows is no difference."""
     found: list[str] = []
-    for key, value in here.items():
-        if key in there and not _equal(value, there[key]):
-            name, ours, theirs = _WORDS.get(key, key), _shown(value), _shown(there[key])
-            found.append(f"{name} {ours} here, {theirs} when trained" if ours else f"another {name}")
+    for key, value in one.items():
+        if key in other and not _equal(value, other[key]):
+            name, ours, theirs = _WORDS.get(key, key), _shown(value), _shown(other[key])
+            found.append(f"{name} {ours} {names[0]}, {theirs} {names[1]}" if ours else f"another {name}")
     return found
 
 
