@@ -22,8 +22,23 @@ def read_regular(path: Path, most: int) -> bytes:
     except ValueError:  # a zero byte, or half of a character
         raise OSError(errno.EINVAL, "Not a possible path") from None
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"Larger than {most / 1e6:.0f} MB")
+        raise _too_large(most)
     return data
+
+
+def refuse_unreadable(path: Path, most: int) -> None:
+    """Raise OSError, as `read_regular` would, without reading."""
+    try:
+        status = path.stat()
+    except ValueError:
+        raise OSError(errno.EINVAL, "Not a possible path") from None
+    _refuse_irregular(status)
+    if status.st_size > most:
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> OSError:
+    return OSError(errno.EFBIG, f"Larger than {most / 1e6:.0f} MB")
 
 
 def _refuse_irregular(status: os.stat_result) -> None:

@@ -3,9 +3,17 @@
 from pathlib import Path
 from typing import Literal
 
-from mechdistill.config import ExperimentConfig, MatchedSmoothing, load_experiment, refuse_what_does_not_fit
+from mechdistill.config import (
+    MOST_OF_A_TEXT,
+    CorpusRows,
+    ExperimentConfig,
+    MatchedSmoothing,
+    load_experiment,
+    refuse_what_does_not_fit,
+)
 from mechdistill.config import experiment as check_experiment
 from mechdistill.errors import MechdistillError, did_you_mean, named
+from mechdistill.reading import refuse_unreadable
 
 _MOST_SEEDS = 10_000
 _MOST_DIGITS = 10  # of a seed or a step
@@ -18,7 +26,15 @@ def read_arguments(
     if seeds is not None:
         settings = [*settings, f"seeds={parse_seeds(seeds)}"]
     experiment = _of_arms(load_experiment(path, preset_name=preset, settings=settings), arms)
-    refuse_what_does_not_fit(experiment)  # before torch is waited for
+    refuse_what_does_not_fit(experiment)  # before torch is waited for, and so are texts
+    for rows in (experiment.arm_sandbox(arm).rows for arm in experiment.arms):
+        if isinstance(rows, CorpusRows):
+            try:
+                refuse_unreadable(Path(rows.path), MOST_OF_A_TEXT)
+            except OSError as error:
+                raise MechdistillError(
+                    f"sandbox.rows.path={rows.path}: must be a readable UTF-8 text file ({error.strerror})"
+                ) from None
     return experiment
 
 

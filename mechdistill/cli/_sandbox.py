@@ -29,12 +29,13 @@ def sandbox(
     json: Json = False,
 ) -> None:
     """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
+    config, default = _find(source, preset, settings or [])  # before torch is waited for
+
     from mechdistill import evals, plots
     from mechdistill.cli._print import print_json, stderr, stdout
     from mechdistill.runs import write_text
     from mechdistill.worlds import open_world
 
-    config, default = _find(source, preset, settings or [])
     world = open_world(config)
     description = evals.describe(world)
     if json:
@@ -52,9 +53,10 @@ def sandbox(
 def _find(source: Path | None, preset: str | None, settings: list[str]) -> "tuple[SandboxConfig, Path]":
     """The world, and where its figure goes unless --out says otherwise."""
     from mechdistill.config import load_experiment
-    from mechdistill.runs import FIGURES, load
 
     if source is not None and source.is_dir():
+        from mechdistill.runs import FIGURES, load
+
         if preset or settings:
             raise MechdistillError(f"{source}: was made in one world; --preset and --set are for experiment files")
         found = load(source)

@@ -36,6 +36,7 @@ from mechdistill.config._problem import problem
 from mechdistill.config._routing import SIGNALS, RoutingConfig, Signal
 from mechdistill.config._run import TEACHER_ARM, RunConfig, expand, hashed_seed
 from mechdistill.config._sandbox import (
+    MOST_OF_A_TEXT,
     BernoulliTriggers,
     CorpusRows,
     DirichletRows,
@@ -57,6 +58,7 @@ from mechdistill.config.teachers import (
 __all__ = [
     "DIVERGENCES",
     "JSD",
+    "MOST_OF_A_TEXT",
     "SIGNALS",
     "TEACHERS",
     "TEACHER_ARM",

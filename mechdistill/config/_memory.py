@@ -61,7 +61,8 @@ def training_bytes(
     looked_at = training.eval_sequences * length * _activations(model) * _FLOAT // max(model.n_layers, 1)
     bank = (training.unique_sequences or 0) * ((length + 1) * _DOUBLE + vocab)
     masks = model.n_layers * length * length if model.has_heads else 0
-    return world_bytes(sandbox) + masks + weights * _FLOAT + batch + looked_at + laws * _LAWS + bank
+    chunk = min(_LAWS, training.eval_sequences * length * vocab * _FLOAT)
+    return world_bytes(sandbox) + masks + weights * _FLOAT + batch + looked_at + laws * chunk + bank
 
 
 def _activations(model: ModelConfig) -> int:

@@ -39,6 +39,10 @@ class DirichletRows(Config):
     """Small: peaked rows; 1: uniform on the simplex; large: flat rows."""
 
 
+MOST_OF_A_TEXT = 100_000_000
+"""Bytes of a corpus: more text makes no better bigrams."""
+
+
 class CorpusRows(Config):
     """Character bigrams of a text file; tokens are its most frequent characters, in order."""
 

@@ -5,11 +5,9 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-from mechdistill.config import CorpusRows, SandboxConfig
+from mechdistill.config import MOST_OF_A_TEXT, CorpusRows, SandboxConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.reading import read_regular
-
-_MOST = 100_000_000  # bytes: more text makes no better bigrams
 
 
 class Text(NamedTuple):
@@ -26,7 +24,7 @@ def read(rows: CorpusRows, vocab: int) -> Text:
     """
     where = f"sandbox.rows.path={rows.path}"
     try:
-        data = read_regular(Path(rows.path), _MOST)
+        data = read_regular(Path(rows.path), MOST_OF_A_TEXT)
         content = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"

@@ -13,7 +13,7 @@ from mechdistill.config import (
     refuse_what_does_not_fit,
     to_yaml,
 )
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.plugins import loaded
 from mechdistill.registry import SESSION
 from mechdistill.runs import (
@@ -131,7 +131,7 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     old, new = there.model_dump(mode="json"), config.model_dump(mode="json")
     for key, was, now in _differences(old, new):
         raise MechdistillError(
-            f"{key}={now!r}: {out / EXPERIMENT} was made with {was!r}; only arms and seeds can be added, "
+            f"{key}={quoted(now)}: {out / EXPERIMENT} was made with {quoted(was)}; only arms and seeds can be added, "
             "so change it back or choose another --out"
         )
     return experiment(  # checked: what is there and what is new may collide
