@@ -35,7 +35,7 @@ def test_knocking_out_the_lookup_heads_costs_five_times_its_control(spt: Experim
         lookup = rows[rows["what"] == "lookup"]["value"].item()
         controls = rows[rows["what"] == "lookup: outside"]["value"]
         if controls.empty:  # every head of the layer belongs to the circuit
-            controls = rows[rows["what"] == "lookup: random subspace"]["value"]
+            controls = rows[rows["what"] == "lookup: removed subspace"]["value"]
         assert lookup >= 5 * controls.mean() > 0, run
 
 

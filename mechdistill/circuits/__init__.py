@@ -12,6 +12,7 @@ from mechdistill.circuits.ablation import (
     ablated,
     clean_outputs,
     displaced,
+    removed,
     replaced,
     targets,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "parse_head",
     "probes",
     "ranking",
+    "removed",
     "replaced",
     "standouts",
     "targets",

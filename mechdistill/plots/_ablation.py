@@ -42,7 +42,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
         part = copy[copy["run"] == run]
         for ablation in reversed(list(dict.fromkeys(part["ablation"]))):  # plotly stacks a group upwards
             groups = part[part["ablation"] == ablation].groupby("label", sort=False)
-            stats = groups["value"].agg(["mean", "min", "max"])
+            stats = groups["value"].agg(["mean", "min", "max", "size"])
             control, heads = groups["control"].first(), groups["heads"].first()
             figure.add_trace(
                 go.Bar(
@@ -61,8 +61,11 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
                         "thickness": 1.2,
                         "width": 3,
                     },
-                    customdata=["" if pd.isna(names) else f" ({names})" for names in heads],
-                    hovertemplate="%{y}%{customdata}<br>Δ %{x:.3f} nats<extra></extra>",
+                    customdata=[
+                        ["" if pd.isna(names) else f" ({names})", _draws(row)]
+                        for names, row in zip(heads, stats.to_dict("records"), strict=True)
+                    ],
+                    hovertemplate="%{y}%{customdata[0]}<br>Δ %{x:.3f} nats%{customdata[1]}<extra></extra>",
                 ),
                 row=i // columns + 1,
                 col=i % columns + 1,
@@ -72,7 +75,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
         )
         figure.update_xaxes(title_text=title(shown), row=i // columns + 1, col=i % columns + 1)
     loss = "copy loss (occurrence ≥ 2)" if copying else "KL to the oracle (there is nothing to copy)"
-    heading = f"Rise of the {loss} when heads are knocked out; controls in grey"
+    heading = f"Rise of the {loss} when heads are knocked out; controls in grey, with their range"
     return styled(figure, heading, height).update_layout(
         barmode="group",
         margin={"t": 120},
@@ -91,6 +94,11 @@ def _label(row: dict[Any, Any]) -> str:
     if row["what"] == targets.HEAD.name:
         return str(Head(row["layer"], row["head"]))
     return targets.LABELS.get(row["what"], str(row["what"]))
+
+
+def _draws(row: dict[Any, Any]) -> str:
+    """The spread of what a bar is the mean of."""
+    return f", mean of {row['size']:.0f} from {row['min']:.3f} to {row['max']:.3f}" if row["size"] > 1 else ""
 
 
 def _ablation_label(name: str) -> str:

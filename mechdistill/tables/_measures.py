@@ -148,7 +148,11 @@ ABLATE = Measure(
         Column("heads", "string", "the heads of a set, like 'L1H0 L1H3'; null for a single head"),
         Column("ablation", "string", "name of the `Ablation`: zero, mean, ..."),
         Column("mode", "string", "full: the head's whole output is replaced"),
-        Column("control", "boolean", "true for edits that should not matter: outside heads, random subspaces"),
+        Column(
+            "control",
+            "boolean",
+            "true for what a set is held against: outside heads, removed subspaces, rotated edits",
+        ),
         BUCKET,
     ),
     question="Knock out each head, and the copy circuit as a set: what does copying lose?",

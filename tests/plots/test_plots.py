@@ -123,11 +123,11 @@ def test_several_seeds_get_a_mean_line(trained: Experiment) -> None:
 def test_ablation_bars_show_means_and_ranges_of_controls(trained: Experiment) -> None:
     table = md.ablate(trained.run("spt/seed-0"))
     circuit = table[table["what"] == "head"].assign(what="lookup", heads="L1H0")
-    control = circuit.assign(what="lookup: random subspace", control=True)
+    control = circuit.assign(what="lookup: removed subspace", control=True)
     both = pd.concat([table, circuit.head(1), control.head(1), control.head(1).assign(value=9.0)])
     figure = ablation_figure(both)
     bars = next(trace for trace in figure.data if trace.name == "mean ablation")
-    at = list(bars.y).index("… same norm, random subspace")
+    at = list(bars.y).index("… as much lost at random")
     first = control.head(1)["value"].item()
     assert bars.x[at] == pytest.approx((first + 9) / 2)
     assert bars.error_x.array[at] == pytest.approx((9 - first) / 2)
