@@ -5,6 +5,8 @@ without a traceback and exits with 2; anything else that escapes is a failure of
 """
 
 from collections.abc import Iterable
+from reprlib import Repr
+from typing import Any
 
 
 class MechdistillError(Exception):
@@ -13,6 +15,16 @@ class MechdistillError(Exception):
     def __init__(self, message: str):
         # a key or a path may hold a line break; the promise of one line holds all the same
         super().__init__("\\n".join(message.splitlines()))
+
+
+def quoted(value: Any) -> str:
+    """A value for a message, as `repr` in at most 60 characters, however large or deep it is."""
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= 60 else f"{text[:28]}...{text[-29:]}"
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

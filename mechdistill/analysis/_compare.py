@@ -5,11 +5,12 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from mechdistill import stats
-from mechdistill.errors import MechdistillError
+from mechdistill import arguments, stats
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import LATER, OUTCOMES, last_step, metrics, pick
 
@@ -28,15 +29,16 @@ def compare(
     with the arm of the same name in the first one. Arms in another sandbox than their baseline are left out with a
     warning. Raises MechdistillError where nothing can be compared.
     """
+    _check(first, second, baseline, formed)
     if second is not None:
         return _between(first, second, formed)
     runs = _finished(first)
-    baseline = baseline or _usual_baseline(first)
+    baseline = _usual_baseline(first) if baseline is None else baseline
     there = sorted({run.config.treatment for run in runs})
     if baseline not in there:
         known = ", ".join(there) or "none"
         raise MechdistillError(
-            f"--baseline {baseline}: no finished run of that arm in {first.path}; there are: {known}"
+            f"baseline={quoted(baseline)}: no finished run of that arm in {first.path}; there are: {known}"
         )
     world = next(run.config.sandbox for run in runs if run.config.treatment == baseline)
     same = [run for run in runs if run.config.sandbox == world]
@@ -44,6 +46,20 @@ def compare(
     if len({run.config.treatment for run in same}) < 2:
         raise MechdistillError(f"{first.path}: only {baseline} has finished runs in its sandbox; train another arm")
     return _compare(outcomes([(run.config.treatment, run) for run in same], formed), baseline)
+
+
+def _check(first: Any, second: Any, baseline: Any, formed: Any) -> None:
+    for name, given in (("first", first), ("second", second)):
+        if not isinstance(given, Experiment) and not (name == "second" and given is None):
+            raise MechdistillError(f"{name}={quoted(given)}: must be an experiment, as md.load(path) gives it")
+    if second is not None and baseline is not None:
+        raise MechdistillError(
+            f"baseline={quoted(baseline)}: two experiments are compared arm by arm; give one of the two"
+        )
+    if baseline is not None:
+        arguments.instance(baseline, "baseline", str, "must be the name of an arm")
+    if formed is not None:
+        arguments.share(formed, "formed")
 
 
 def outcomes(runs: Sequence[tuple[str, Run]], formed: float | None = None) -> pd.DataFrame:
