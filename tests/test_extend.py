@@ -243,7 +243,7 @@ def test_a_duplicate_or_malformed_definition_is_one_line_and_leaves_nothing(
     with pytest.raises(MechdistillError) as caught:
         md.plugin(file)
     assert message in str(caught.value)
-    assert str(caught.value).startswith(f"--plugin {file}")
+    assert str(caught.value).startswith(f"plugin {file}")
     assert len(str(caught.value).splitlines()) == 1
     assert [registry.state() for registry in Registry.every] == before
 
@@ -375,16 +375,16 @@ def test_what_a_definition_raises_names_it(run: Run) -> None:
 @pytest.mark.parametrize(
     ("define", "message"),
     [
-        (lambda: md.measure(lambda subject: None), "@md.measure: says what it answers"),
-        (lambda: md.measure("?", columns=["layer"])(named("m")), "columns: .*must be a Column of string"),
-        (lambda: md.measure("?", checkpoint="first")(named("m")), "checkpoint='first': must be last or all"),
-        (lambda: md.measure("?", needs=["luck"])(named("m")), "needs=.*must be of heads"),
+        (lambda: md.measure(lambda subject: None), "^md.measure: question=.*: must be a string"),
+        (lambda: md.measure("?", columns=["layer"])(named("m")), "columns.0=.*an instance of Column"),
+        (lambda: md.measure("?", checkpoint="first")(named("m")), "checkpoint='first': must be 'last' or 'all'"),
+        (lambda: md.measure("?", needs=["luck"])(named("m")), "needs.*must be"),
         (lambda: md.measure("?")(named("train")), "name: is another command's"),
         (lambda: md.measure("?")(named("load")), "name: is another command's"),
-        (lambda: md.attention_score(on="x")(named("a")), "on='x' must be one of repeated, control, natural"),
+        (lambda: md.attention_score(on="x")(named("a")), "on='x': must be 'repeated' or 'natural'"),
         (lambda: md.ablation()("x"), "must be a function"),
         (lambda: md.head_score(low=1.0, high=0.0)(named("s")), "low=1.0 must be below high=0.0"),
-        (lambda: md.metric("m", better="sideways"), "must be higher, lower or empty"),
+        (lambda: md.metric("m", better="sideways"), "better='sideways': must be 'higher', 'lower' or ''"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_when_it_is_defined(define: Any, message: str) -> None:

@@ -6,15 +6,15 @@
 import hashlib
 import inspect
 import json
-import operator
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
 import pandas as pd
 
+from mechdistill import arguments
 from mechdistill.analysis._source import definitions
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.positions import HELD_OUT
 from mechdistill.runs import Experiment, Measured, Run
 from mechdistill.source import source_digest
@@ -46,8 +46,10 @@ class Applied:
         In an experiment, runs that lack the checkpoint or what the measure needs are left out with a warning. `fresh`
         ignores cached tables. Raises `MechdistillError` where nothing is left, or a single run lacks it.
         """
+        opened = "must be a run or an experiment, as md.load(path) gives it"
+        arguments.instance(target, "target", (Run, Experiment), opened)
         session = _Session(fresh)
-        chosen = self.measure.checkpoint if checkpoint is None else checkpoint
+        chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
         if isinstance(target, Run):
             return session.stacked(self.measure, target, chosen)
         tables: list[pd.DataFrame] = []
@@ -98,7 +100,7 @@ class _Session:
     def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint) -> pd.DataFrame:
         """The measure's tables of all chosen checkpoints of a run."""
         # raises where there is no checkpoint at all
-        last = run.resolve("last" if checkpoint == "all" else _step(checkpoint))
+        last = run.resolve("last" if checkpoint == "all" else checkpoint)
         lacking = _lacking(measure, run)
         if lacking:
             raise MechdistillError(f"{run.path}: {lacking}, which {measure.name} needs; choose another run")
@@ -167,9 +169,14 @@ class _Session:
         )
 
 
-def _step(checkpoint: Any) -> Any:
-    """A step as a plain integer, whatever kind of integer it came as."""
-    return checkpoint if checkpoint == "last" else operator.index(checkpoint)
+def _step(checkpoint: Any) -> Checkpoint:
+    """'last', 'all', or a step as a plain integer, whatever kind of integer it came as."""
+    if isinstance(checkpoint, str) and checkpoint in ("last", "all"):
+        return checkpoint
+    try:
+        return arguments.whole(checkpoint, "step")
+    except MechdistillError:
+        raise MechdistillError(f"checkpoint={quoted(checkpoint)}: must be 'last', 'all' or one step") from None
 
 
 def _checked(measure: Measure, table: Any) -> pd.DataFrame:

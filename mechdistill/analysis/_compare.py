@@ -5,11 +5,11 @@
 
 import warnings
 from collections.abc import Callable, Sequence, Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mechdistill import stats
+from mechdistill import arguments, stats
 from mechdistill.analysis._account import (
     NO_NAMESAKE,
     NO_TWIN,
@@ -21,7 +21,7 @@ from mechdistill.analysis._account import (
     left_out,
 )
 from mechdistill.analysis._threshold import formation_threshold
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import COMPARISON, LATER, OUTCOMES, frame, last_step, metrics, pick
 
@@ -64,17 +64,32 @@ def compared(
     first: Experiment, second: Experiment | None = None, *, baseline: str | None = None, formed: float | None = None
 ) -> Comparison:
     """What `compare` gives, with the account of all runs beside it in place of warnings."""
+    _check(first, second, baseline, formed)
     return _within(first, baseline, formed) if second is None else _between(first, second, formed)
+
+
+def _check(first: Any, second: Any, baseline: Any, formed: Any) -> None:
+    for name, given in (("first", first), ("second", second)):
+        if not isinstance(given, Experiment) and not (name == "second" and given is None):
+            raise MechdistillError(f"{name}={quoted(given)}: must be an experiment, as md.load(path) gives it")
+    if second is not None and baseline is not None:
+        raise MechdistillError(
+            f"baseline={quoted(baseline)}: two experiments are compared arm by arm; give one of the two"
+        )
+    if baseline is not None:
+        arguments.instance(baseline, "baseline", str, "must be the name of an arm")
+    if formed is not None:
+        arguments.share(formed, "formed")
 
 
 def _within(experiment: Experiment, baseline: str | None, formed: float | None) -> Comparison:
     """Every arm of an experiment against its baseline."""
-    baseline = baseline or _usual_baseline(experiment)
+    baseline = _usual_baseline(experiment) if baseline is None else baseline
     found = entries(experiment)
     finished = sorted({entry.arm for entry in found if entry.use == USED})
     if baseline not in finished:
         raise MechdistillError(
-            f"--baseline {baseline}: no finished run of that arm in {experiment.path}; "
+            f"baseline={quoted(baseline)}: no finished run of that arm in {experiment.path}; "
             f"there are: {', '.join(finished) or 'none'}"
         )
     sandbox = next(entry.config.sandbox for entry in found if entry.arm == baseline)

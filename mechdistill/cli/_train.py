@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechdistill.cli._options import Json
-from mechdistill.errors import MechdistillError
 from mechdistill.tables import MEASURES
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _train(
     from mechdistill.config import expand
     from mechdistill.runs import Experiment
 
-    device = _device(device)
+    device = training.available_device(device)
     todo = training.plan(experiment, out).todo
     jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
     cost = training.estimate(experiment, todo, jobs, device)
@@ -127,19 +126,6 @@ def _in_words(cost: "Cost", jobs: int) -> str:
         f"{cost.runs} runs to train, {cost.tokens / 1e6:.1f} M tokens, about {time} at {jobs} at a time, "
         f"{cost.bytes / 1e6:.0f} MB of checkpoints"
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    available = ["cpu"]
-    available += ["cuda"] if torch.cuda.is_available() else []
-    available += ["mps"] if torch.backends.mps.is_available() else []
-    if name == "auto":
-        return available[-1] if len(available) == 2 else available[0]
-    if name not in available:
-        raise MechdistillError(f"--device {name}: not on this machine; there are: {', '.join(available)}, auto")
-    return name
 
 
 def _results(

@@ -64,6 +64,13 @@ def check_reached(stages: tuple[tuple[float, float], ...], steps: int) -> None:
         raise ValueError(f"stages: none of the {steps} steps of training lies in the stage from {start:g} on; drop it")
 
 
+def _plain(value: Any) -> Any:
+    """A number or an array of numpy's or torch's as Python's own, also inside a list."""
+    if isinstance(value, list | tuple):
+        return [_plain(part) if hasattr(part, "tolist") else part for part in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 class Config(BaseModel):
     """A ValueError raised by a validator here starts with the key it is about, relative to the model."""
 
@@ -75,6 +82,7 @@ class Config(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
+            data = {key: _plain(value) for key, value in data.items()}
             for key in data:
                 if key not in cls.model_fields:
                     raise ValueError(f"{named(str(key))}: unknown key; {did_you_mean(str(key), cls.model_fields)}")

@@ -1,12 +1,14 @@
 """Experiment files, presets, and `--set` overrides."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mechdistill import arguments
 from mechdistill.config._experiment import ExperimentConfig, experiment
 from mechdistill.config._yaml import MOST_CHARACTERS, parse_yaml
-from mechdistill.errors import MechdistillError, did_you_mean, named
+from mechdistill.errors import MechdistillError, did_you_mean, named, quoted
 from mechdistill.reading import read_regular
 
 
@@ -34,8 +36,8 @@ def preset_names() -> list[str]:
 
 def preset_text(name: str) -> str:
     """A preset's file, comments included."""
-    if name not in preset_names():
-        raise MechdistillError(f"preset '{named(name)}': no such preset; {did_you_mean(name, preset_names())}")
+    if not isinstance(name, str) or name not in preset_names():  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MechdistillError(f"preset {quoted(name)}: no such preset; {did_you_mean(str(name), preset_names())}")
     return (_preset_dir() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -79,10 +81,16 @@ def _dotted_keys() -> list[str]:
 
 
 def load_experiment(
-    path: Path | None = None, *, preset_name: str | None = None, settings: list[str] | None = None
+    path: str | Path | None = None, *, preset_name: str | None = None, settings: Sequence[str] | None = None
 ) -> ExperimentConfig:
     """The checked experiment of a file or a preset (default quickstart), with KEY=VALUE settings applied."""
     if path is not None and preset_name is not None:
-        raise MechdistillError(f"{path} and --preset {preset_name}: give one of the two")
-    data = read_experiment(path) if path is not None else preset(preset_name or "quickstart")
-    return experiment(with_settings(data, settings or []))
+        raise MechdistillError(f"{quoted(path)} and preset {quoted(preset_name)}: give one of the two")
+    changes = arguments.words(() if settings is None else settings, "settings", "training.lr=1e-3")
+    if path is None:
+        data = preset("quickstart" if preset_name is None else preset_name)
+    elif isinstance(path, str) and path in preset_names() and not Path(path).exists():
+        raise MechdistillError(f"{path}: no such experiment file, but a preset: load_experiment(preset_name='{path}')")
+    else:
+        data = read_experiment(arguments.path(path, "path"))
+    return experiment(with_settings(data, list(changes)))

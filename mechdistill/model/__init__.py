@@ -9,6 +9,7 @@ from mechdistill.model._export import to_transformer_lens
 from mechdistill.model._hooked import HookedModel, HookPoint
 from mechdistill.model._import import from_transformer_lens
 from mechdistill.model._language_model import LanguageModel
+from mechdistill.model._tokens import whole_tokens
 from mechdistill.model._transformer import Transformer
 
 Model = Transformer | Bigram
@@ -34,4 +35,5 @@ __all__ = [
     "build",
     "from_transformer_lens",
     "to_transformer_lens",
+    "whole_tokens",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 
 
 def token_batch(tokens: Any, vocab: int, device: torch.device, *, check: bool = True) -> Tensor:
@@ -36,11 +36,11 @@ def whole_tokens(tokens: Any) -> Tensor:
             raise MechdistillError(f"tokens of {tokens.dtype}: must be whole numbers")
         return torch.as_tensor(tokens).long()
     if not isinstance(tokens, list | tuple | range):
-        raise MechdistillError(f"tokens {_short(tokens)}: must be a list or a tensor of whole numbers")
+        raise MechdistillError(f"tokens {quoted(tokens)}: must be a list or a tensor of whole numbers")
     try:
         return torch.tensor(_plain(tokens), dtype=torch.long)
     except (ValueError, RuntimeError):  # ragged, or what no long holds
-        raise MechdistillError(f"tokens {_short(tokens)}: every sequence must have the same length") from None
+        raise MechdistillError(f"tokens {quoted(tokens)}: every sequence must have the same length") from None
 
 
 def _is_whole(tokens: Any) -> bool:
@@ -55,10 +55,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [_plain(part) for part in value]
     if isinstance(value, bool) or not isinstance(value, int):
-        raise MechdistillError(f"token {_short(value)}: must be a whole number")
+        raise MechdistillError(f"token {quoted(value)}: must be a whole number")
     return value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
+from mechdistill import arguments
 from mechdistill.config import expand, to_yaml
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.publishing._card import card
 from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, write_text
 
@@ -40,11 +41,11 @@ def publish(
     Raises `MechdistillError` where a run has not finished, a file is damaged, or the folder is not empty. A damaged
     cached table is left out with a warning.
     """
-    folder = Path(folder)
-    if checkpoints not in ("all", "last"):
-        raise MechdistillError(f"checkpoints={checkpoints!r}: must be 'all' or 'last'")
-    if license is not None and not _LICENSE.fullmatch(license):
-        raise MechdistillError(f"license={license!r}: must be an identifier of the Hugging Face Hub, like mit")
+    arguments.instance(source, "source", (Run, Experiment), "must be a run or an experiment, as md.load(path) gives it")
+    folder = arguments.path(folder, "folder")
+    arguments.one_of(checkpoints, "checkpoints", ("all", "last"))
+    if license is not None and not _LICENSE.fullmatch(arguments.instance(license, "license", str, "must be text")):
+        raise MechdistillError(f"license={quoted(license)}: must be an identifier of the Hugging Face Hub, like mit")
     runs = _finished(source)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise MechdistillError(f"{folder}: is there already and is no empty folder; choose another")

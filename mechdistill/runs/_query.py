@@ -12,6 +12,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from mechdistill import arguments
 from mechdistill.errors import MechdistillError
 from mechdistill.runs._find import Found, find
 from mechdistill.runs._views import measured, metrics
@@ -33,7 +34,7 @@ def list_runs(folder: str | Path = "runs") -> pd.DataFrame:
     A directory that is damaged or no run of ours is left out with a warning that names it. Raises `MechdistillError`
     where there is no such folder.
     """
-    return _frame(_run_rows(find(Path(folder))))
+    return _frame(_run_rows(find(arguments.path(folder, "folder"))))
 
 
 def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
@@ -46,7 +47,8 @@ def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
 
     Raises `MechdistillError` where there is no such folder, or DuckDB refuses the query.
     """
-    found = find(Path(folder))
+    arguments.instance(query, "query", str, "must be one SQL query, as text")
+    found = find(arguments.path(folder, "folder"))
     views: dict[str, tuple[pa.Schema, Callable[[], pa.Table]]] = {"runs": (_schema(_LIST), lambda: _run_rows(found))}
     tables: tuple[Table, ...] = (METRICS_LOG, *MEASURES.values())
     for table in tables:

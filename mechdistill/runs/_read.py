@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import pandas as pd
 from pydantic import ValidationError
 from torch import Tensor
 
+from mechdistill import arguments
 from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.model import Model, build
 from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
@@ -25,7 +26,8 @@ from mechdistill.tables import ROW_CURVES, Measure
 from mechdistill.world import World, differences, fingerprint
 from mechdistill.worlds import open_world
 
-Step = int | Literal["last"]
+Step = SupportsIndex | Literal["last"]
+"""A checkpoint: the number of its step, of numpy and torch too, or the last there is."""
 
 _KEYS = ("name", "sandbox", "model", "training", "teachers", "arms", "seeds", "lr_scales")
 
@@ -39,8 +41,8 @@ def _parsed(text: str, source: str) -> Any:
 class Run:
     """A run directory: its config, status, checkpoints, metrics and cached tables."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: str | Path):
+        self.path = path = arguments.path(path, "path")
         file = path / layout.CONFIG
         self._text = read_text(file)
         data = _parsed(self._text, str(file))
@@ -131,16 +133,22 @@ class Run:
         steps = self.steps
         if not steps:
             raise MechdistillError(f"{self.path}: has no checkpoint yet; train it first")
-        if step == "last":
+        if isinstance(step, str) and step == "last":
             return steps[-1]
-        if step not in steps:
-            nearest = min(steps, key=lambda known: abs(known - step))
-            raise MechdistillError(f"--checkpoint {step}: {self.name} has none there; the nearest is {nearest}")
-        return step
+        try:
+            number = arguments.whole(step, "step")
+        except MechdistillError:
+            raise MechdistillError(
+                f"checkpoint={quoted(step)}: must be 'last' or a step; {self.name} has {quoted(steps)[1:-1]}"
+            ) from None
+        if number not in steps:
+            nearest = min(steps, key=lambda known: abs(known - number))
+            raise MechdistillError(f"checkpoint {number}: {self.name} has none there; the nearest is {nearest}")
+        return number
 
-    def tokens_at(self, step: int) -> int:
+    def tokens_at(self, step: SupportsIndex) -> int:
         """Predictions trained on after `step` steps."""
-        return step * self.config.training.batch * self.config.sandbox.seq_len
+        return arguments.whole(step, "step") * self.config.training.batch * self.config.sandbox.seq_len
 
     def model(self, step: Step = "last") -> Model:
         """The hooked model of a checkpoint, in eval mode on the CPU."""
@@ -221,8 +229,8 @@ class Run:
 class Experiment:
     """A directory of runs that share a sandbox."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: str | Path):
+        self.path = path = arguments.path(path, "path")
         file = path / layout.EXPERIMENT
         data = _parsed(read_text(file), str(file))
         absent = [key for key in _KEYS if isinstance(data, dict) and key not in data]
@@ -275,7 +283,7 @@ class Experiment:
             if run.name == name:
                 return run
         known = ", ".join(run.name for run in self.runs) or "none yet"
-        raise MechdistillError(f"run '{name}': not in {self.path}; there are: {known}")
+        raise MechdistillError(f"run {quoted(name)}: not in {self.path}; there are: {known}")
 
 
 def _refuse_mixed_worlds(runs: list[Run]) -> None:
@@ -293,9 +301,9 @@ def _refuse_mixed_worlds(runs: list[Run]) -> None:
 
 def load(path: str | Path) -> Run | Experiment:
     """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""
-    path = Path(path)
+    path = arguments.path(path, "path")
     if not path.is_dir():
-        raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train --out {path}`")
+        raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train` or `md.train`")
     if (path / layout.EXPERIMENT).exists():
         return Experiment(path)
     if (path / layout.CONFIG).exists():

@@ -1,15 +1,20 @@
 """Training an experiment: check, lock, skip what is finished, train the rest, say how it ended."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+from mechdistill import arguments
 from mechdistill.config import (
     ExperimentConfig,
     RunConfig,
     definitions,
     expand,
     experiment,
+    load_experiment,
     refuse_what_does_not_fit,
     to_yaml,
 )
@@ -27,6 +32,7 @@ from mechdistill.runs import (
     write_text,
 )
 from mechdistill.training._checks import checks
+from mechdistill.training._device import available_device
 from mechdistill.training._engine import Listener, Outcome, Settings, train_all
 from mechdistill.training._loggers import logger
 from mechdistill.training._references import check_references
@@ -38,30 +44,41 @@ def _ignore(_: Any) -> None:
 
 
 def train(
-    config: ExperimentConfig,
+    config: ExperimentConfig | str | Path,
     out: str | Path,
     *,
-    jobs: int = 1,
-    device: str = "cpu",
+    jobs: int | None = 1,
+    device: str | torch.device = "cpu",
     loggers: Sequence[str] = (),
     report: Listener = _ignore,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
-    """Train every run of `config` that is not finished yet into the directory `out`.
+    """Train every run of `config`, an experiment or its file, that is not finished yet into the directory `out`.
 
-    Finished runs are skipped, interrupted ones resume bit-exactly, more arms or seeds extend the experiment. Raises
-    `MechdistillError` before anything is written if `out` is somebody else's directory, if any other key differs
-    from the experiment that is there, if another process is writing it, or if several jobs would need what only this
-    session has defined: other processes load the files of `mechdistill.plugin`, and nothing else of a user's.
+    `jobs` runs train at a time, None: one a core. Finished runs are skipped, interrupted ones resume bit-exactly, more
+    arms or seeds extend the experiment. Raises `MechdistillError` before anything is written for a device that is not
+    there or any other argument that is none, if `out` is somebody else's directory, if any other key differs from the
+    experiment that is there, if another process is writing it, or if several jobs would need what only this session has
+    defined: other processes load the files of `mechdistill.plugin`, and nothing else of a user's.
     """
-    out, settings = Path(out), Settings(jobs, device, tuple(loggers), tuple(loaded()))
-    for name in loggers:
+    if isinstance(config, str | os.PathLike):
+        config = load_experiment(config)
+    arguments.instance(config, "config", ExperimentConfig, "must be an experiment, as md.load_experiment gives it")
+    config = experiment(dict(config))  # once more, since `model_copy` checks nothing
+    out = arguments.path(out, "out")
+    jobs = (os.cpu_count() or 1) if jobs is None else arguments.whole(jobs, "jobs", 1)
+    names = arguments.words(loggers, "loggers", "wandb")
+    settings = Settings(jobs, available_device(device), names, tuple(loaded()))
+    for name in settings.loggers:
         logger(name)  # raises before anything is written
+    for name, given in (("report", report), ("stopped", stopped)):
+        if not callable(given):
+            raise MechdistillError(f"{name}={quoted(given)}: must be a function")
     _check_processes(plan(config, out).todo, jobs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MechdistillError(f"--out {out}: cannot be made ({error.strerror}); choose another") from None
+        raise MechdistillError(f"{out}: cannot be made ({error.strerror}); choose another") from None
     with exclusive(out):
         remove_leftovers(out)
         merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
@@ -118,11 +135,11 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if not (out / EXPERIMENT).exists():
         if any(out.glob("*/seed-*/")):
             raise MechdistillError(
-                f"{out / EXPERIMENT}: missing, though runs lie there; restore it or choose another --out"
+                f"{out / EXPERIMENT}: missing, though runs lie there; restore it or choose another directory"
             )
         if not out.is_dir() or any(not _ours(path.name) for path in out.iterdir()):
             raise MechdistillError(
-                f"--out {out}: exists, is not empty and is no experiment; choose an empty or new directory"
+                f"{out}: exists, is not empty and is no experiment; choose an empty or new directory"
             )
         return config
     stored = load(out)
@@ -132,7 +149,7 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     for key, was, now in _differences(old, new):
         raise MechdistillError(
             f"{key}={quoted(now)}: {out / EXPERIMENT} was made with {quoted(was)}; only arms and seeds can be added, "
-            "so change it back or choose another --out"
+            "so change it back or choose another directory"
         )
     return experiment(  # checked: what is there and what is new may collide
         {

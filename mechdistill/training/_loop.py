@@ -58,7 +58,7 @@ def train_run(
         missed = ", ".join(f"{name} {value:g}" for name, value in config.until.items())
         raise MechdistillError(
             f"{config.path}: did not reach {missed} in {config.training.tokens:,} tokens; give the teacher more "
-            "(teachers.NAME.training.tokens) or ask for less (until) in another --out"
+            "(teachers.NAME.training.tokens) or ask for less (until) in another directory"
         )
     trainer.writer.write_metrics()
     trainer.set_status("finished")

@@ -110,7 +110,7 @@ def test_two_experiments_are_compared_arm_by_arm(experiment: Experiment, tmp_pat
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(experiment: Experiment, tmp_path: Path) -> None:
-    with pytest.raises(MechdistillError, match=r"--baseline nobody: .*; there are: dpt, other, spt"):
+    with pytest.raises(MechdistillError, match=r"baseline='nobody': .*; there are: dpt, other, spt"):
         compare(experiment, baseline="nobody")
     with pytest.raises(MechdistillError, match=r"only other has finished runs .* in another sandbox than other: spt"):
         compare(experiment, baseline="other")

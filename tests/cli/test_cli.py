@@ -53,7 +53,7 @@ def test_neither_help_nor_wrong_usage_imports_anything_heavy() -> None:
         (["train", "--arms", "sptt"], "--arms sptt: no such arm; did you mean 'spt'?"),
         (["train", "--preset", "quikstart"], "did you mean 'quickstart'?"),
         (["train", "missing.yaml"], "missing.yaml: no such experiment file"),
-        (["train", "--device", "tpu"], "--device tpu: not on this machine"),
+        (["train", "--device", "tpu"], "device 'tpu': not on this machine"),
         (["train", "--out", "occupied"], "is not empty and is no experiment"),
         (["induction-scores", "nowhere"], "nowhere: no such directory"),
         (["induction-scores", "occupied"], "occupied: neither a run nor an experiment"),
