@@ -3,10 +3,12 @@
 from typing import Any
 
 from mechdistill import sandbox
+from mechdistill.ambient import neutral
 from mechdistill.config import CheckpointTeacher, CorpusRows, ExperimentConfig, SandboxConfig
 from mechdistill.sandbox import Sandbox
 
 
+@neutral()
 def open_world(config: SandboxConfig) -> Sandbox:
     """The world that a run or an experiment says."""
     return Sandbox(config)

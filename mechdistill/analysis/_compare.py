@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mechdistill import stats
+from mechdistill.ambient import neutral
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import LATER, OUTCOMES, last_step, metrics, pick
 
 
+@neutral()
 def compare(
     first: Experiment, second: Experiment | None = None, *, baseline: str | None = None, formed: float | None = None
 ) -> pd.DataFrame:
@@ -104,13 +106,13 @@ def _finished(experiment: Experiment) -> list[Run]:
     students = [run for run in experiment.runs if not run.config.is_teacher]
     done = [run for run in students if run.status["state"] == "finished"]
     if len(done) < len(students):
-        warnings.warn(f"{experiment.path}: {len(students) - len(done)} runs are not finished, left out", stacklevel=4)
+        warnings.warn(f"{experiment.path}: {len(students) - len(done)} runs are not finished, left out", stacklevel=5)
     return done
 
 
 def _left_out(arms: set[str], why: str) -> None:
     if arms:
-        warnings.warn(f"left out: {', '.join(sorted(arms))} ({why})", stacklevel=4)
+        warnings.warn(f"left out: {', '.join(sorted(arms))} ({why})", stacklevel=5)
 
 
 def _usual_baseline(experiment: Experiment) -> str:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechdistill.ambient import neutral
 from mechdistill.errors import MechdistillError
 from mechdistill.laws import forward_kl
 from mechdistill.model import Model
@@ -60,6 +61,7 @@ class Prompt:
         return self.cache[f"blocks.{layer}.attn.hook_pattern"][0, head]
 
 
+@neutral()
 def prompt(run: Run, tokens: str | Sequence[int] | Tensor, checkpoint: Step = "last") -> Prompt:
     """Run a checkpoint on a prompt of your own: token ids, or, in a world made from a text, a string of its symbols.
 

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import ValidationError
 from torch import Tensor
 
+from mechdistill.ambient import neutral
 from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
@@ -92,6 +93,7 @@ class Run:
         """Predictions trained on after `step` steps."""
         return step * self.config.training.batch * self.config.sandbox.seq_len
 
+    @neutral()
     def model(self, step: Step = "last") -> Model:
         """The hooked model of a checkpoint, in eval mode on the CPU."""
         step = self.resolve(step)
@@ -107,10 +109,12 @@ class Run:
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
 
+    @neutral()
     def weights(self, step: Step = "last") -> dict[str, Tensor]:
         """The tensors of a checkpoint by name, checked."""
         return self._weights(self.resolve(step)).tensors
 
+    @neutral()
     def weights_digest(self, step: Step = "last") -> str:
         """SHA-256 of a checkpoint's tensors: equal iff the weights are, bit for bit."""
         return self._weights(self.resolve(step)).metadata["sha256"]

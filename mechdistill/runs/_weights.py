@@ -1,6 +1,7 @@
 """Tensors on disk: safetensors with a checksum of what they hold. Nothing here can execute code."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -31,9 +32,19 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors atomically, with their digest."""
+    """Write tensors atomically, with their digest: the same tensors and metadata give the same bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(plain, {**metadata, "sha256": digest(plain)}))
+    write_bytes(path, _ordered(safetensors.torch.save(plain, {**metadata, "sha256": digest(plain)})))
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its metadata by name: the library writes them in another order every time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_weights(path: Path) -> Weights:

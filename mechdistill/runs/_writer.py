@@ -124,7 +124,9 @@ class RunWriter:
     ) -> None:
         """Store all that continuing from `step` needs: for this run, or for good, for a branch that leaves there."""
         path = layout.branch_path(self.path, step) if for_branch else self.path / layout.RESUME
-        record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
+        record = {"step": str(step), "conditions": json.dumps(conditions)}
+        if not for_branch:  # where a branch leaves its trunk, the time until there is nobody's
+            record["seconds"] = f"{seconds:.3f}"
         save_weights(path, tensors, record)
 
     def write_metrics(self) -> None:

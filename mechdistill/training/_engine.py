@@ -18,8 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mechdistill.ambient import neutral, patient
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.plugins import plugin
@@ -54,17 +53,6 @@ Listener = Callable[[Pace | Outcome], None]
 """Who hears how far runs are and how they end."""
 
 
-@contextmanager
-def one_thread() -> Generator[None]:
-    """One torch thread inside: bit-exactness is promised for that."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def train_one(
     root: Path, config: RunConfig, settings: Settings, tell: Listener, stopped: Callable[[], bool]
 ) -> Outcome:
@@ -84,7 +72,7 @@ def _trained(
     writer = RunWriter(root, config)
     name = str(config.path)
     try:
-        with one_thread():
+        with neutral(), patient():
             trained = partial(trained_model, root, config)
             train_run(Trainer(config, writer, device, trained, loggers=loggers), tell, stopped)
     except Interrupted:
