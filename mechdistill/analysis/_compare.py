@@ -5,6 +5,7 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -86,7 +87,7 @@ def _between(first: Experiment, second: Experiment, formed: float | None) -> pd.
     tables: list[pd.DataFrame] = []
     for arm in shared:
         pair = [
-            (f"{e.path}:{arm}", run)
+            (f"{_shown(e.path)}:{arm}", run)
             for e, runs in ((first, ours), (second, theirs))
             for run in runs
             if run.config.treatment == arm
@@ -100,6 +101,12 @@ def _between(first: Experiment, second: Experiment, formed: float | None) -> pd.
     table = pd.concat(tables, ignore_index=True)
     primaries = [outcome.name for outcome in OUTCOMES.values() if outcome.primary]
     return table.assign(p_holm=stats.holm(table["p"].where(table["metric"].isin(primaries))))
+
+
+def _shown(path: Path) -> str:
+    """A directory as the user would name it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _finished(experiment: Experiment) -> list[Run]:

@@ -132,6 +132,7 @@ def _device(name: str) -> str:
 
 
 def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]") -> "pd.DataFrame":
+    from mechdistill.cli._print import stderr
     from mechdistill.config import expand
     from mechdistill.runs import Run
     from mechdistill.tables import TRAINED, frame, headline
@@ -142,9 +143,13 @@ def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]
         name, path = str(config.path), out / config.path
         row: dict[str, Any] = {"run": name, "arm": config.treatment, "seed": config.seed, "path": str(path)}
         row["state"] = states[name]
-        if (path / "status.json").exists():
-            run = Run(path)
-            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(run.metrics())
+        try:
+            if (path / "status.json").exists():
+                run = Run(path)
+                row |= {key: run.status[key] for key in ("step", "tokens", "seconds")}
+                row |= headline(run.metrics()) if run.steps else {}
+        except MechdistillError as error:  # what came of the others, and why runs failed, is told all the same
+            stderr.print(str(error))
         rows.append(row)
     return frame(TRAINED, rows)
 

@@ -82,6 +82,11 @@ class ProgressiveTeacher(TeacherConfig, kind="progressive"):
         ascending(self.stages)
         return self
 
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Those of its stages."""
+        return tuple(fraction for _, fraction in self.stages)
+
     def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
         """Raise ValueError unless the checkpoints will be there."""
         of = teachers[self.of]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from mechdistill.errors import MechdistillError
+from mechdistill.runs._files import remove_leftovers
 from mechdistill.runs._tables import Measured, read_measured, read_table, write_table
 from mechdistill.tables import Measure
 
@@ -48,6 +49,7 @@ def cached(
     with a warning. Tables that another source measured at this checkpoint are removed.
     """
     path = run / "tables" / f"{measure.name}-{step:08d}-{key}.parquet"
+    remove_leftovers(path.parent)
     if path.exists() and not fresh:
         try:
             return read_table(path, measure.all_columns)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mechdistill.config import RunConfig
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, visible
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _migrate
-from mechdistill.runs._files import read_text
+from mechdistill.runs._files import is_directory, read_text, refuse_inner_links, refuse_link
 from mechdistill.runs._status import read_status
 
 # the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
@@ -36,7 +36,7 @@ class Found:
 
 def find(folder: Path) -> list[Found]:
     """The runs under a folder by experiment, students first."""
-    if not folder.is_dir():
+    if not is_directory(folder):
         raise MechdistillError(f"{folder}: no such directory; give the folder that holds your runs")
     found: list[Found] = []
     for path, experiment in _candidates(folder):
@@ -70,6 +70,7 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
     config = path / layout.CONFIG
     for file in (config, path / layout.STATUS):
         refuse_link(file)
+    refuse_inner_links(path)
     head = dict(_HEAD.findall(read_text(config)))
     version = int(head["version"]) if head.get("version", "").isdecimal() else None
     _migrate.refuse_newer(config, version, _migrate.CONFIG_VERSION)
@@ -83,15 +84,9 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
         if str(path.relative_to(around)) != run:
             raise MechdistillError(f"{config}: is that of {run}, not of {path.relative_to(around)}; restore its files")
         experiment = folder.resolve().name if around == folder else str(around.relative_to(folder))
-    return Found(path, experiment, run, treatment, seed, read_status(path))
-
-
-def refuse_link(path: Path) -> None:
-    """Raise `MechdistillError` for a link: somebody else's run directory must not make us read another place."""
-    if path.is_symlink():
-        raise MechdistillError(f"{path}: is a link; put the file itself there")
+    return Found(path, visible(experiment), run, treatment, seed, read_status(path))
 
 
 def leave_out(reason: MechdistillError | str) -> None:
     """Go on without something, and say so."""
-    warnings.warn(f"left out: {reason}", stacklevel=2)
+    warnings.warn(f"left out: {visible(str(reason))}", stacklevel=2)

@@ -11,7 +11,7 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _migrate
-from mechdistill.runs._files import read_text, write_text
+from mechdistill.runs._files import FILE_BYTES, append_text, read_text, write_text
 from mechdistill.tables import METRICS_LOG, RUN_COLUMNS, frame, with_run
 
 COLUMNS = tuple(column.name for column in (*RUN_COLUMNS, *METRICS_LOG.columns))
@@ -21,22 +21,18 @@ def append(run: Path, step: int, tokens: int, rows: Sequence[Mapping[str, Any]])
     """Add the rows of one evaluation."""
     path = run / layout.METRICS_LOG
     lines = [json.dumps({"step": step, "tokens": tokens, **row}, allow_nan=False) for row in rows]
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-    except OSError as error:
-        raise MechdistillError(f"{path}: cannot be written ({error.strerror}); free space or permit it") from None
+    append_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read(run: Path) -> list[dict[str, Any]]:
     """The rows so far. A last line that a kill cut short is left out; any other damage is refused by its line."""
     path = run / layout.METRICS_LOG
-    lines = read_text(path).splitlines()
+    lines = read_text(path, FILE_BYTES).splitlines()
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(_migrate.metric_row(json.loads(line)))
-        except (json.JSONDecodeError, AttributeError, KeyError) as error:
+        except (ValueError, RecursionError, AttributeError, KeyError) as error:
             if number < len(lines) or not isinstance(error, json.JSONDecodeError):
                 raise MechdistillError(f"{path}, line {number}: damaged; delete the run to train it afresh") from None
     return rows

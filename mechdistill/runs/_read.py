@@ -16,7 +16,7 @@ from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
-from mechdistill.runs._files import read_json, read_text
+from mechdistill.runs._files import is_directory, read_json, read_text, refuse_inner_links
 from mechdistill.runs._same import differing_keys
 from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import Measured, read_table
@@ -33,7 +33,8 @@ class Run:
     """A run directory: its config, status, checkpoints, metrics and cached tables."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path = path = path.absolute()  # the working directory may change while it is open
+        refuse_inner_links(path)
         file = path / layout.CONFIG
         data = _migrate.config(parse_yaml(read_text(file), str(file)), file)
         try:
@@ -81,13 +82,20 @@ class Run:
         """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
         steps = self.steps
         if not steps:
-            raise MechdistillError(f"{self.path}: has no checkpoint yet; train it first")
+            raise MechdistillError(f"{self.path}: {self._without_checkpoints()}")
         if step == "last":
             return steps[-1]
         if step not in steps:
             nearest = min(steps, key=lambda known: abs(known - step))
             raise MechdistillError(f"--checkpoint {step}: {self.name} has none there; the nearest is {nearest}")
         return step
+
+    def _without_checkpoints(self) -> str:
+        """Why there are none, and what to do."""
+        state = self.status["state"]
+        if state == "finished":
+            return "is finished, but its checkpoints are gone; restore them, or delete the directory and train again"
+        return f"has no checkpoint yet (it is {state}); run `mechdistill train` again"
 
     def tokens_at(self, step: int) -> int:
         """Predictions trained on after `step` steps."""
@@ -128,6 +136,9 @@ class Run:
                 f"{path}: belongs to step {owner[1]} of {owner[0]}, not to step {step} of {self.name}; "
                 "restore the run's own file"
             )
+        damaged = next((name for name, tensor in weights.tensors.items() if not tensor.isfinite().all()), None)
+        if damaged is not None:
+            raise MechdistillError(f"{path}: has nan or inf in {damaged}; choose another checkpoint")
         return weights
 
     def metrics(self) -> pd.DataFrame:
@@ -168,7 +179,8 @@ class Experiment:
     """A directory of runs that share a sandbox."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path = path = path.absolute()
+        refuse_inner_links(path)
         file = path / layout.EXPERIMENT
         try:
             self.config: ExperimentConfig = experiment(parse_yaml(read_text(file), str(file)))
@@ -184,6 +196,7 @@ class Experiment:
         runs: list[Run] = []
         for config in sorted(expand(self.config), key=lambda config: config.is_teacher):
             path = self.path / config.path
+            refuse_inner_links(self.path, path)
             if (path / layout.CONFIG).exists():
                 run = Run(path)
                 if differing_keys(run.config, config):
@@ -202,10 +215,11 @@ class Experiment:
         raise MechdistillError(f"run '{name}': not in {self.path}; there are: {known}")
 
 
+@neutral()
 def load(path: str | Path) -> Run | Experiment:
     """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""
     path = Path(path)
-    if not path.is_dir():
+    if not is_directory(path):
         raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train --out {path}`")
     if (path / layout.EXPERIMENT).exists():
         return Experiment(path)

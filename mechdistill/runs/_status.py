@@ -1,19 +1,28 @@
 """status.json: how far a run is."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
-from mechdistill.runs._files import read_json
+from mechdistill.runs._files import read_bytes
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "state": str,
-    "step": int,
-    "steps": int,
-    "tokens": int,
-    "seconds": (int, float),
-}
+_RECORD_BYTES = 2**16
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Status(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)  # other keys are left out
+
+    state: Literal["waiting", "running", "interrupted", "failed", "finished"]
+    step: _Count
+    steps: _Count
+    tokens: _Count
+    seconds: float = Field(ge=0)
+    message: str | None = None
 
 
 def read_status(run: Path) -> dict[str, Any]:
@@ -21,11 +30,7 @@ def read_status(run: Path) -> dict[str, Any]:
     path = run / layout.STATUS
     if not path.exists():
         return {"state": "waiting"}
-    status = read_json(path)
-    sound = isinstance(status, dict) and all(
-        isinstance(status.get(key), kind) and not (isinstance(status[key], int) and abs(status[key]) >= 2**63)
-        for key, kind in _TYPES.items()
-    )
-    if not sound:
-        raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed")
-    return status
+    try:
+        return _Status.model_validate_json(read_bytes(path, _RECORD_BYTES)).model_dump(exclude_none=True)
+    except ValidationError:
+        raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed") from None

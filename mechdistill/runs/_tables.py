@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _migrate
-from mechdistill.runs._files import write_bytes
+from mechdistill.runs._files import FILE_BYTES, read_bytes, refuse_irregular, write_bytes
 
 _KEY = b"mechdistill sha256"
 _SOURCE = b"mechdistill source"
 _DEFINITIONS = b"mechdistill definitions"
+_MOST_ROWS = 5_000_000
 _SCHEMA = b"mechdistill schema"  # absent: 1
 
 
@@ -65,11 +66,22 @@ def write_table(path: Path, table: pd.DataFrame, measured: Measured | None = Non
     write_bytes(path, buffer.getvalue())
 
 
+def refuse_huge(path: Path, metadata: pq.FileMetaData) -> None:
+    """Raise `MechdistillError` before a table is unpacked that is larger than any of ours."""
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    if metadata.num_rows > _MOST_ROWS or size > FILE_BYTES:
+        raise MechdistillError(
+            f"{path}: has {metadata.num_rows:,} rows, {size:,} bytes, and at most {_MOST_ROWS:,} and {FILE_BYTES:,} are "
+            "read; delete it"
+        )
+
+
 def read_measured(path: Path) -> Measured | None:
     """What measured a table, as written; None where it does not say, or is damaged."""
     try:
+        refuse_irregular(path)
         return about(pq.read_schema(path).metadata).measured
-    except (OSError, ValueError, AttributeError, pa.ArrowException):
+    except (MechdistillError, OSError, ValueError, AttributeError, pa.ArrowException):
         return None
 
 
@@ -79,10 +91,14 @@ def read_table(path: Path, columns: Sequence[str], occurrences: Sequence[str] | 
     Raises `MechdistillError` if it was altered, cut short, has other columns, or is of a schema that cannot be read.
     """
     try:
-        arrow = pq.read_table(path)
+        file = pq.ParquetFile(pa.BufferReader(read_bytes(path)))
+        refuse_huge(path, file.metadata)
+        arrow = file.read()
         schema = about(arrow.schema.metadata).schema
         table = arrow.to_pandas()
         intact = (arrow.schema.metadata or {}).get(_KEY) == _digest(table)
+    except MechdistillError:
+        raise
     except Exception as error:  # a damaged header makes pyarrow raise nearly anything
         raise MechdistillError(f"{path}: corrupt ({type(error).__name__}); delete it") from None
     _migrate.refuse_newer(path, schema, _migrate.SCHEMA)

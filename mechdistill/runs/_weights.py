@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mechdistill.errors import MechdistillError
-from mechdistill.runs._files import write_bytes
+from mechdistill.runs._files import refuse_irregular, write_bytes
 
 
 class Weights(NamedTuple):
@@ -49,6 +49,7 @@ def _ordered(data: bytes) -> bytes:
 
 def load_weights(path: Path) -> Weights:
     """Read tensors and check them; raises `MechdistillError` naming a file that is missing, cut short or altered."""
+    refuse_irregular(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

@@ -13,7 +13,7 @@ from mechdistill.config import RunConfig, definitions, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics
-from mechdistill.runs._files import write_json, write_text
+from mechdistill.runs._files import refuse_inner_links, write_json, write_text
 from mechdistill.runs._numerics import provenance
 from mechdistill.runs._read import Run
 from mechdistill.runs._same import differing_keys
@@ -36,7 +36,8 @@ class RunWriter:
         return read_status(self.path)
 
     def check(self) -> None:
-        """Raise `MechdistillError` if the directory holds another run than `config`."""
+        """Raise `MechdistillError` if the directory holds another run than `config`, or leads elsewhere."""
+        refuse_inner_links(self.root, self.path)
         if not (self.path / layout.CONFIG).exists():
             return
         stored = Run(self.path).config
@@ -103,6 +104,17 @@ class RunWriter:
         if message is not None:
             value["message"] = message
         write_json(self.path / layout.STATUS, value)
+
+    def fail(self, message: str) -> None:
+        """Say why the run ended; a directory in which it had not begun yet becomes that of a run all the same."""
+        try:
+            status = self.status
+        except MechdistillError:  # damaged: what failed now matters more
+            status = {}
+        if not (self.path / layout.CONFIG).exists():
+            write_text(self.path / layout.CONFIG, to_yaml(self.config))
+        done = {"step": 0, "tokens": 0, "seconds": 0.0, **status}
+        self.set_status("failed", step=done["step"], tokens=done["tokens"], seconds=done["seconds"], message=message)
 
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor]) -> None:
         """Store the weights after `step` steps, with the run and step that they belong to."""

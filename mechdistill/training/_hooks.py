@@ -53,6 +53,7 @@ def evaluations(config: RunConfig) -> Hook:
         trainer.refuse_non_finite()
         training, held_out = trainer.take_training_rows(), trainer.held_out()
         trainer.log(training + held_out)
+        trainer.refuse_exploded(held_out)
         if training and config.until:  # untrained weights may happen to be there: they are no formation
             trainer.reached = all(copying(held_out, name) >= value for name, value in config.until.items())
 
@@ -60,9 +61,17 @@ def evaluations(config: RunConfig) -> Hook:
 
 
 def checkpoints(config: RunConfig) -> Hook:
-    """Store weights every so often, and early on at powers of two, where most changes."""
+    """Store weights every so often, and early on at powers of two, where most changes: see `checkpoints_near`."""
     regular = every(config.training.checkpoint_every, _checkpoint)
     return regular._replace(due=lambda trainer: regular.due(trainer) or trainer.step & (trainer.step - 1) == 0)
+
+
+def checkpoints_near(config: RunConfig, step: float) -> list[int]:
+    """Steps around this one at which a run that spends its budget will have stored weights; ascending."""
+    interval = config.training.checkpoint_every
+    whole, last = int(step), config.steps
+    regular, power = whole - whole % interval, 1 << whole.bit_length()
+    return sorted({near for near in (regular, regular + interval, power >> 1, power) if near <= last} | {last})
 
 
 def branch_states(config: RunConfig) -> Hook:
