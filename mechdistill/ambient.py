@@ -54,7 +54,7 @@ _SETTINGS = (
     _Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     _Setting(torch.get_num_threads, torch.set_num_threads, 1),
     *map(_autocast, _DEVICES),
-    _precision(backends.mkldnn.matmul),
+    _precision(backends.mkldnn.matmul),  # type: ignore[attr-defined]
     _precision(backends.cuda.matmul),
     # which kernel computes attention, on the CPU too
     _Setting(backends.cuda.flash_sdp_enabled, backends.cuda.enable_flash_sdp, True),
@@ -105,5 +105,6 @@ def patient() -> Generator[None]:
         yield
         return
     with warnings.catch_warnings():
-        warnings.filters[:] = [("default" if kind[0] == "error" else kind[0], *kind[1:]) for kind in warnings.filters]
+        filters: Any = warnings.filters
+        filters[:] = [("default" if action == "error" else action, *which) for action, *which in filters]
         yield

@@ -18,7 +18,9 @@ def open_world(config: SandboxConfig) -> Sandbox:
 def pinned(experiment: ExperimentConfig) -> ExperimentConfig:
     """The same experiment with the hash of every text that its worlds are made of, overrides included.
 
-    Paths, of earlier runs too, no longer depend on the working directory. Raises `MechdistillError` if a text cannot be read, has too few characters, or has changed since it was hashed.
+    Paths, of earlier runs too, no longer depend on the working directory.
+
+    Raises `MechdistillError` if a text cannot be read, has too few characters, or has changed since it was hashed.
     """
 
     def override(changes: dict[str, Any] | None, whole: SandboxConfig) -> dict[str, Any] | None:

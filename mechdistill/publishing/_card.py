@@ -40,7 +40,7 @@ def card(
         f"# {title}",
         _what(source, runs),
         "## World",
-        _by_arm(configs, lambda config: world(config.sandbox)),
+        _by_arm(configs, lambda config: world(config.sandbox).replace("<", "\\<").replace("`", "'")),
         *_corpus(configs),
         "## Model",
         _by_arm(configs, lambda config: network(config.model)),
@@ -93,7 +93,8 @@ def _by_arm(configs: list[RunConfig], describe: Callable[[RunConfig], str]) -> s
 def _corpus(configs: list[RunConfig]) -> list[str]:
     texts = {(c.sandbox.rows.path, c.sandbox.rows.sha256) for c in configs if isinstance(c.sandbox.rows, CorpusRows)}
     return [
-        f"The rows come from a text that is not part of this folder: put `{path}` (SHA-256 `{sha256}`) where you load."
+        f"The rows come from a text that is not part of this folder: put {_code(path)} (SHA-256 {_code(sha256)}) where "
+        "you load."
         for path, sha256 in sorted((path, str(sha256)) for path, sha256 in texts)
     ]
 
@@ -148,9 +149,12 @@ def _cell(value: Any) -> str:
 def _literal(value: Any) -> str:
     """Text of a file of the run, which may be anybody's, so that a reader of the card sees it and nothing obeys it."""
     text = visible(str(value))
-    if _PLAIN.fullmatch(text):
-        return text
-    return f"`{text.replace('`', chr(39))}`"  # markup and addresses mean nothing in a code span
+    return text if _PLAIN.fullmatch(text) else _code(text)
+
+
+def _code(text: str) -> str:
+    """A code span, in which neither markup nor an address means anything."""
+    return f"`{visible(text).replace('`', chr(39))}`"
 
 
 def _load(source: Run | Experiment, runs: list[Run]) -> str:

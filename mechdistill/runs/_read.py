@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mechdistill.ambient import neutral
-from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
+from mechdistill.config import CorpusRows, ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, build
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
 from mechdistill.runs._files import is_directory, read_json, read_text, refuse_inner_links
+from mechdistill.runs._numerics import check_provenance
 from mechdistill.runs._same import differing_keys
 from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import Measured, read_table
@@ -38,7 +39,7 @@ class Run:
         file = path / layout.CONFIG
         data = _migrate.config(parse_yaml(read_text(file), str(file)), file)
         try:
-            self.config = RunConfig.model_validate(data)
+            self.config = _located(RunConfig.model_validate(data), path)
         except ValidationError as error:
             raise MechdistillError(f"{file}: {problem(error)}") from None
 
@@ -58,10 +59,8 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """When, where and with what it was started."""
-        record = read_json(self.path / layout.PROVENANCE)
-        if not isinstance(record, dict):
-            raise MechdistillError(f"{self.path / layout.PROVENANCE}: damaged; restore it")
-        return record
+        path = self.path / layout.PROVENANCE
+        return check_provenance(read_json(path), path)
 
     @property
     def steps(self) -> list[int]:
@@ -173,6 +172,17 @@ class Run:
     def cached_tables(self) -> list[CachedTable]:
         """The measures' tables that lie in the directory."""
         return cached_tables(self.path)
+
+
+def _located(config: RunConfig, folder: Path) -> RunConfig:
+    """A run whose text does not depend on the working directory: where a relative path leads now, or beside the run."""
+    rows = config.sandbox.rows
+    if not isinstance(rows, CorpusRows) or Path(rows.path).is_absolute():
+        return config
+    places = [place / rows.path for place in (Path.cwd(), folder, *folder.parents[:3])]
+    text = next((place for place in places if place.is_file()), places[0])
+    sandbox = config.sandbox.model_copy(update={"rows": rows.model_copy(update={"path": str(text)})})
+    return config.model_copy(update={"sandbox": sandbox})
 
 
 class Experiment:

@@ -20,9 +20,7 @@ def same(one: Any, other: Any) -> bool:
     """
     if isinstance(one, dict) and isinstance(other, dict):
         unimportant = told_by_hash(one, other)
-        return all(
-            key in one and key in other and same(one[key], other[key]) for key in {*one, *other} - unimportant
-        )
+        return all(key in one and key in other and same(one[key], other[key]) for key in {*one, *other} - unimportant)
     return one == other
 
 

@@ -71,8 +71,8 @@ def refuse_huge(path: Path, metadata: pq.FileMetaData) -> None:
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     if metadata.num_rows > _MOST_ROWS or size > FILE_BYTES:
         raise MechdistillError(
-            f"{path}: has {metadata.num_rows:,} rows, {size:,} bytes, and at most {_MOST_ROWS:,} and {FILE_BYTES:,} are "
-            "read; delete it"
+            f"{path}: has {metadata.num_rows:,} rows of {size:,} bytes in all; at most {_MOST_ROWS:,} rows and "
+            f"{FILE_BYTES:,} bytes are read; delete it"
         )
 
 

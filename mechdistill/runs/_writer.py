@@ -113,7 +113,7 @@ class RunWriter:
             status = {}
         if not (self.path / layout.CONFIG).exists():
             write_text(self.path / layout.CONFIG, to_yaml(self.config))
-        done = {"step": 0, "tokens": 0, "seconds": 0.0, **status}
+        done: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, **status}
         self.set_status("failed", step=done["step"], tokens=done["tokens"], seconds=done["seconds"], message=message)
 
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor]) -> None:
