@@ -16,8 +16,8 @@ from mechdistill.registry import definitions_loaded
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import cached_tables
-from mechdistill.runs._find import Found, leave_out
 from mechdistill.runs._files import read_bytes, refuse_link
+from mechdistill.runs._find import Found, leave_out
 from mechdistill.runs._tables import About, about, refuse_huge
 from mechdistill.source import source_digest
 

@@ -16,8 +16,8 @@ from mechdistill.config import ExperimentConfig, to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.registry import Registry
 from mechdistill.runs import Experiment, Run
-from mechdistill.sandbox import Sandbox
 from mechdistill.runs._weights import load_weights, save_weights
+from mechdistill.sandbox import Sandbox
 from mechdistill.training import Outcome, plan, train
 from mechdistill.training._hooks import checkpoints_near
 from mechdistill.training._trainer import Trainer
@@ -175,7 +175,7 @@ def test_a_teacher_that_gives_no_law_is_named(tmp_path: Path, own: None) -> None
             outcome = ended(one({"alpha": 0.9, "teacher": name}, made), tmp_path / f"{what}-{name}")
             assert any(seen)
             assert outcome.state == "failed"
-            assert f"x/seed-0: teacher 't' (spoilt-" in str(outcome.message)
+            assert "x/seed-0: teacher 't' (spoilt-" in str(outcome.message)
             assert f"{gave} at step 12" in str(outcome.message)
 
 
