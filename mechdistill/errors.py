@@ -43,6 +43,11 @@ def named(name: str) -> str:
     return one_line(name, MOST_OF_A_VALUE)
 
 
+def visible(text: str) -> str:
+    """The text with every character spelled out that a terminal would obey, or that nobody can see or encode."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The sentence that ends an unknown-name error: the nearest valid name, or all of them if none is near."""
     from difflib import get_close_matches  # here, since --help names nothing wrong

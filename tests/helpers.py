@@ -10,6 +10,7 @@ import torch
 from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
 from mechdistill.model import Transformer
 from mechdistill.runs import Run, _binding
+from mechdistill.runs._files import temporary
 from mechdistill.sandbox import Sandbox
 
 
@@ -62,6 +63,13 @@ def transformer(*, d_vocab: int = 12, n_ctx: int = 16, seed: int = 0, **changes:
         for name, parameter in model.named_parameters():
             parameter.normal_(float(name.endswith("weight")), 0.3, generator=generator)
     return model.requires_grad_(False)
+
+
+def left_over(path: Path) -> Path:
+    """What a writer of a file is called that was killed on this machine."""
+    name = temporary(path).name
+    mine, pid = name.rsplit("-", 2)[0], 2**22 + 1  # beyond what Linux gives a process
+    return path.with_name(f"{mine}-{pid}-{name.rsplit('-', 1)[1]}")
 
 
 def copied(experiment: Path, to: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Literal, SupportsIndex
 import pandas as pd
 
 from mechdistill import arguments
+from mechdistill.ambient import neutral
 from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.positions import HELD_OUT
@@ -38,6 +39,7 @@ class Applied:
             self, "__doc__", f"{self.measure.question}\n\n{call}\n\nColumns, after the run's:\n{columns}"
         )
 
+    @neutral()
     def __call__(
         self, target: Run | Experiment, checkpoint: Checkpoint | None = None, *, fresh: bool = False
     ) -> pd.DataFrame:
@@ -66,7 +68,7 @@ class Applied:
                 f"{target.path}: nothing to measure ({reasons}); train it, or choose another checkpoint"
             )
         for reason in left_out:
-            warnings.warn(f"left out: {reason}", stacklevel=2)
+            warnings.warn(f"left out: {reason}", stacklevel=3)
         return pd.concat(tables, ignore_index=True)
 
 

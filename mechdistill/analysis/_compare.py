@@ -5,11 +5,13 @@
 
 import warnings
 from collections.abc import Callable, Sequence, Set
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mechdistill import arguments, stats
+from mechdistill.ambient import neutral
 from mechdistill.analysis._account import (
     NO_NAMESAKE,
     NO_TWIN,
@@ -38,6 +40,7 @@ class Comparison(NamedTuple):
     """The rest: a line a reason."""
 
 
+@neutral()
 def compare(
     first: Experiment, second: Experiment | None = None, *, baseline: str | None = None, formed: float | None = None
 ) -> pd.DataFrame:
@@ -123,7 +126,7 @@ def _between(first: Experiment, second: Experiment, formed: float | None) -> Com
         if pair[0][0].config.sandbox != pair[1][0].config.sandbox:
             found = [leaving_out(side, OTHER_SANDBOX, _of(arm)) for side in found]
             continue
-        names = [f"{experiment.path}:{arm}" for experiment in (first, second)]
+        names = [f"{_shown(experiment.path)}:{arm}" for experiment in (first, second)]
         runs = [(name, e.run) for name, side in zip(names, pair, strict=True) for e in side if e.run is not None]
         if len({name for name, _ in runs}) == len(names):
             asked = {entry.seed for entry in pair[0]} & {entry.seed for entry in pair[1]}
@@ -137,7 +140,7 @@ def _between(first: Experiment, second: Experiment, formed: float | None) -> Com
         )
     table = stats.adjusted(pd.concat(tables, ignore_index=True), _primaries())
     lines = [
-        f"{experiment.path}: {line}"
+        f"{_shown(experiment.path)}: {line}"
         for experiment, side in zip((first, second), found, strict=True)
         for line in left_out(side)
     ]
@@ -193,6 +196,12 @@ def _formation(
         return frame(COMPARISON, [])
     formation = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
     return stats.compare_formation(formation, baseline, arms, threshold)
+
+
+def _shown(path: Path) -> str:
+    """A directory as the user would name it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _primaries() -> list[str]:

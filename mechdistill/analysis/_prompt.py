@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill import arguments
+from mechdistill.ambient import neutral
 from mechdistill.config import CorpusRows
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.laws import forward_kl
@@ -66,6 +67,7 @@ class Prompt:
         return pattern[0, head]
 
 
+@neutral()
 def prompt(run: Run, tokens: str | Sequence[int] | Tensor, checkpoint: Step = "last") -> Prompt:
     """Run a checkpoint on a prompt of your own: token ids, or, in a world made from a text, a string of its symbols.
 

@@ -11,6 +11,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from mechdistill.errors import visible
+
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -77,4 +79,4 @@ def print_rows(rows: pd.DataFrame, as_json: bool) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.6g}"
-    return "-" if value is None or value is pd.NA or value is pd.NaT else str(value)
+    return "-" if value is None or value is pd.NA or value is pd.NaT else visible(str(value))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechdistill.cli._options import Json
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, visible
 
 if TYPE_CHECKING:
     from mechdistill.runs import Run
@@ -30,7 +30,7 @@ def show(
     if json:
         print_json(pd.DataFrame([row]))
         return
-    lines = [[key, str(value)] for key, value in _lines(run, row).items()]
+    lines = [[visible(key), visible(str(value))] for key, value in _lines(run, row).items()]
     stdout().print(table(run.name, ["", ""], lines, right=2))
 
 
@@ -73,7 +73,7 @@ def _record(run: "Run") -> dict[str, Any]:
         **(headline(run.metrics()) if run.steps else {}),
         "checkpoints": run.steps,
         "tables": dict(tables),
-        "provenance": run.provenance,
+        "provenance": run.provenance if run.steps else {},  # a run that failed before it began has none
         "config": run.config.model_dump(mode="json"),
     }
 

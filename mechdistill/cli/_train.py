@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechdistill.cli._options import Json
+from mechdistill.errors import MechdistillError
 from mechdistill.tables import MEASURES
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def _results(
     out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]", checks: "pd.DataFrame"
 ) -> "pd.DataFrame":
     from mechdistill.cli._checks import about_teaching
+    from mechdistill.cli._print import stderr
     from mechdistill.config import expand
     from mechdistill.runs import Run
     from mechdistill.tables import TRAINED, frame, headline
@@ -142,11 +144,14 @@ def _results(
         name, path = str(config.path), out / config.path
         row: dict[str, Any] = {"run": name, "arm": config.treatment, "seed": config.seed, "path": str(path)}
         row["state"] = states[name]
-        if (path / "status.json").exists():
-            run = Run(path)
-            log = run.metrics()
-            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(log)
-            row |= about_teaching(run, log, checks)
+        try:
+            if (path / "status.json").exists():
+                run = Run(path)
+                log = run.metrics()
+                row |= {key: run.status[key] for key in ("step", "tokens", "seconds")}
+                row |= headline(log) | about_teaching(run, log, checks) if run.steps else {}
+        except MechdistillError as error:  # what came of the others, and why runs failed, is told all the same
+            stderr.print(str(error))
         rows.append(row)
     return frame(TRAINED, rows)
 

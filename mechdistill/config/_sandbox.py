@@ -127,8 +127,11 @@ class SandboxConfig(Config):
         return isinstance(triggers.rate, tuple) and not any(triggers.rate)
 
     def is_world_of(self, other: "SandboxConfig") -> bool:
-        """Whether it differs from the other in the length of its sequences at most."""
-        return self.model_copy(update={"seq_len": other.seq_len}) == other
+        """Whether it differs from the other in the length of its sequences at most, and in where its text lies."""
+        rows = self.rows
+        if isinstance(rows, CorpusRows) and isinstance(other.rows, CorpusRows) and rows.sha256 == other.rows.sha256:
+            rows = rows if rows.sha256 is None else rows.model_copy(update={"path": other.rows.path})
+        return self.model_copy(update={"seq_len": other.seq_len, "rows": rows}) == other
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:

@@ -48,6 +48,11 @@ class TeacherConfig(KindConfig):
         return () if of is None else (of,) if isinstance(of, str) else tuple(of)
 
     @property
+    def fractions(self) -> tuple[float, ...]:
+        """How far along the training of a checkpoint teacher that is its part it asks it; 1: when it is finished."""
+        return (1.0,)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All but its kind and its parts."""
         return self.model_dump(exclude={"kind", "of"})

@@ -87,6 +87,11 @@ class ProgressiveTeacher(TeacherConfig, kind="progressive"):
         """Raise ValueError if its student never reaches a stage."""
         check_reached(self.stages, student.training.steps(student.sandbox.seq_len))
 
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Those of its stages."""
+        return tuple(fraction for _, fraction in self.stages)
+
     def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
         """Raise ValueError unless the checkpoints will be there."""
         if self.stages == ((0.0, 1.0),):

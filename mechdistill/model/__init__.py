@@ -2,6 +2,7 @@
 
 import torch
 
+from mechdistill.ambient import neutral
 from mechdistill.config import ModelConfig
 from mechdistill.model._bigram import Bigram
 from mechdistill.model._cache import KVCache
@@ -15,6 +16,7 @@ from mechdistill.model._transformer import Transformer
 Model = Transformer | Bigram
 
 
+@neutral()
 def build(config: ModelConfig, *, d_vocab: int, n_ctx: int, init_seed: int) -> Model:
     """The model of a config with weights drawn from `init_seed`: same seed, same weights."""
     model = (

@@ -9,7 +9,16 @@ from typing import NamedTuple
 
 from mechdistill.config import TEACHER_ARM
 
-_KNOWN = ("spt", "dpt-90", "dpt-50", "dpt-90-oracle", "spt-2x", "spt-downweight", "dpt-90-routed", "dpt-90-random-route")
+_KNOWN = (
+    "spt",
+    "dpt-90",
+    "dpt-50",
+    "dpt-90-oracle",
+    "spt-2x",
+    "spt-downweight",
+    "dpt-90-routed",
+    "dpt-90-random-route",
+)
 _RESERVED = ("#0072B2", "#D55E00", "#998B54", "#1B1B1B", "#00966F", "#CC6FA8", "#4B1F86", "#6E1A10")
 _FURTHER = ("#00616B", "#8A5FD0", "#6F7D12", "#3A8FC7")
 _GREYS = ("#595959", "#767676", "#8C8C8C")  # of teachers

@@ -28,7 +28,10 @@ TEMPLATE = go.layout.Template(
         "font": {"color": INK, "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"},
         "title": {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top"},
         "margin": {"l": 60, "r": 24, "t": 100, "b": 56},
-        "hoverlabel": {"font": {"family": "ui-monospace, 'DejaVu Sans Mono', monospace", "color": INK}, "bgcolor": "white"},
+        "hoverlabel": {
+            "font": {"family": "ui-monospace, 'DejaVu Sans Mono', monospace", "color": INK},
+            "bgcolor": "white",
+        },
         "annotationdefaults": {"font": {"color": INK, "size": 13}},
         "xaxis": _AXES,
         "yaxis": _AXES,

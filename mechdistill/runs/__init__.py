@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechdistill.runs._copy import copy_run
-    from mechdistill.runs._files import remove_leftovers, write_text
+    from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
     from mechdistill.runs._numerics import numerics
     from mechdistill.runs._query import list_runs, sql
     from mechdistill.runs._read import Experiment, Run, Step, load
+    from mechdistill.runs._same import told_by_hash
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
     from mechdistill.runs._words import network, teachers, treatment, world
@@ -31,13 +32,16 @@ _HOMES = {
     "Weights": "_weights",
     "copy_run": "_copy",
     "exclusive": "_lock",
+    "is_left_over": "_files",
     "list_runs": "_query",
     "load": "_read",
     "network": "_words",
     "numerics": "_numerics",
     "remove_leftovers": "_files",
     "sql": "_query",
+    "told_by_hash": "_same",
     "teachers": "_words",
+    "temporary": "_files",
     "treatment": "_words",
     "world": "_words",
     "write_checks": "_writer",
@@ -56,6 +60,7 @@ __all__ = [
     "Weights",
     "copy_run",
     "exclusive",
+    "is_left_over",
     "list_runs",
     "load",
     "network",
@@ -63,6 +68,8 @@ __all__ = [
     "remove_leftovers",
     "sql",
     "teachers",
+    "temporary",
+    "told_by_hash",
     "treatment",
     "world",
     "write_checks",

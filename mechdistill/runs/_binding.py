@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._files import read_json, write_json, write_text
-from mechdistill.runs._status import read_status
+from mechdistill.runs._status import check_status
 
 KEY = "binding"  # of status.json and provenance.json
 SINCE = 3  # version of config.yaml
@@ -88,7 +88,11 @@ def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held |
     Raises `MechdistillError` if status.json is damaged or another run's, or missing though the run has been trained.
     """
     file = run / layout.STATUS
-    record, of, held = unsealed(file, read_status(run))
+    if file.exists():
+        record, of, held = unsealed(file, read_json(file))
+        record = check_status(record, file)
+    else:
+        record, of, held = {"state": "waiting"}, None, None
     strict = isinstance(version, int) and version >= SINCE
     if not file.exists():
         if strict and layout.is_trained(run):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mechdistill.errors import MechdistillError
 from mechdistill.runs._binding import Owner
+from mechdistill.runs._files import remove_leftovers
 from mechdistill.runs._tables import Measured, read_measured, read_table, write_table
 from mechdistill.tables import Measure
 
@@ -57,6 +58,7 @@ def cached(
     """
     run = owner.path
     path = run / "tables" / f"{measure.name}-{step:08d}-{key}.parquet"
+    remove_leftovers(path.parent)
     if path.exists() and not fresh:
         try:
             return read_table(path, measure.all_columns, owner)

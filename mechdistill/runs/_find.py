@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mechdistill.config import RunConfig
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, visible
 from mechdistill.runs import _binding, _migrate
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Held, Owner
-from mechdistill.runs._files import read_text
+from mechdistill.runs._files import is_directory, read_text, refuse_inner_links, refuse_link
 
 # the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
 _HEAD = re.compile(
@@ -45,7 +45,7 @@ class Found:
 
 def find(folder: Path) -> list[Found]:
     """The runs under a folder by experiment, students first."""
-    if not folder.is_dir():
+    if not is_directory(folder):
         raise MechdistillError(f"{folder}: no such directory; give the folder that holds your runs")
     found: list[Found] = []
     for path, experiment in _candidates(folder):
@@ -79,6 +79,7 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
     config = path / layout.CONFIG
     for file in (config, path / layout.STATUS, path / layout.PROVENANCE):
         refuse_link(file)
+    refuse_inner_links(path)
     text = read_text(config)
     head = dict(_HEAD.findall(text))
     version = int(head["version"]) if head.get("version", "").isdecimal() else None
@@ -93,15 +94,10 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
         if str(path.relative_to(around)) != run:
             raise MechdistillError(f"{config}: is that of {run}, not of {path.relative_to(around)}; restore its files")
         experiment = folder.resolve().name if around == folder else str(around.relative_to(folder))
-    return Found(path, experiment, run, treatment, seed, *_binding.status(path, text, version), text, version)
-
-
-def refuse_link(path: Path) -> None:
-    """Raise `MechdistillError` for a link: somebody else's run directory must not make us read another place."""
-    if path.is_symlink():
-        raise MechdistillError(f"{path}: is a link; put the file itself there")
+    status = _binding.status(path, text, version)
+    return Found(path, visible(experiment), run, treatment, seed, *status, text, version)
 
 
 def leave_out(reason: MechdistillError | str) -> None:
     """Go on without something, and say so."""
-    warnings.warn(f"left out: {reason}", stacklevel=2)
+    warnings.warn(f"left out: {visible(str(reason))}", stacklevel=2)

@@ -19,7 +19,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs import _migrate
 from mechdistill.runs._binding import Damaged, End, Owner
-from mechdistill.runs._files import read_text, write_text
+from mechdistill.runs._files import FILE_BYTES, append_text, read_text, write_text
 from mechdistill.tables import METRICS_LOG, RUN_COLUMNS, frame, with_run
 
 COLUMNS = tuple(column.name for column in (*RUN_COLUMNS, *METRICS_LOG.columns))
@@ -35,11 +35,7 @@ def append(run: Path, end: End, step: int, tokens: int, rows: Sequence[Mapping[s
     """Add the rows of one evaluation to a log that ends at `end`, and give its new end."""
     path = run / layout.METRICS_LOG
     lines, end = _sealed([{"step": step, "tokens": tokens, **row} for row in rows], end)
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-    except OSError as error:
-        raise MechdistillError(f"{path}: cannot be written ({error.strerror}); free space or permit it") from None
+    append_text(path, "".join(lines))
     return end
 
 
@@ -63,7 +59,7 @@ def read(owner: Owner, end: End | None = None) -> list[dict[str, Any]]:
     path = owner.path / layout.METRICS_LOG
     if end is not None and not end.rows and not path.exists():
         return []
-    *lines, last = read_text(path).split("\n")
+    *lines, last = read_text(path, FILE_BYTES).split("\n")
     sealed = owner.strict or _SEAL in (*lines, last)[0]
     rows: list[dict[str, Any]] = []
     seals = [owner.identity]
@@ -72,7 +68,7 @@ def read(owner: Owner, end: End | None = None) -> list[dict[str, Any]]:
             row, seal = _unsealed(line, seals[-1]) if sealed else (json.loads(line), "")
             rows.append(_migrate.metric_row(row))
             seals.append(seal)
-        except (ValueError, AttributeError, KeyError):
+        except (ValueError, RecursionError, AttributeError, KeyError):
             if number > len(lines):  # no end of line: the write was cut short
                 break
             raise Damaged(f"{path}, line {number}: damaged, doubled, or another run's; {_fix(owner)}") from None

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mechdistill import arguments
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, visible
 from mechdistill.runs._find import Found, find
 from mechdistill.runs._views import measured, metrics
 from mechdistill.tables import MEASURES, METRICS_LOG, RUN_COLUMNS, RUNS, Column, Table
@@ -78,7 +78,7 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def _run_rows(found: list[Found]) -> pa.Table:
-    rows = [{**run.status, **vars(run), "path": str(run.path)} for run in found]
+    rows = [{**run.status, **vars(run), "path": visible(str(run.path))} for run in found]
     return pa.Table.from_pylist(rows, schema=_schema(_LIST))
 
 
@@ -88,7 +88,7 @@ def _rows(found: list[Found], wanted: Table, schema: pa.Schema) -> pa.Table:
     read = metrics(found, columns) if wanted is METRICS_LOG else measured(found, wanted.name, columns)
     tables: list[pa.Table] = [schema.empty_table()]
     for run, table in read:
-        for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, str(run.path))):
+        for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, visible(str(run.path)))):
             cells = pa.repeat(pa.scalar(value, pa.large_string()), len(table))
             table = table.append_column(column, cells)
         tables.append(table)

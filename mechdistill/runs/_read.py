@@ -10,14 +10,16 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mechdistill import arguments
-from mechdistill.config import ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
+from mechdistill.ambient import neutral
+from mechdistill.config import CorpusRows, ExperimentConfig, RunConfig, expand, experiment, parse_yaml, problem
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.model import Model, build
 from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Damaged, Held, Owner
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
-from mechdistill.runs._files import read_text
+from mechdistill.runs._files import is_directory, read_text, refuse_inner_links
+from mechdistill.runs._numerics import check_provenance
 from mechdistill.runs._same import differing_keys
 from mechdistill.runs._tables import Measured, read_table
 from mechdistill.runs._weights import Weights, load_weights
@@ -42,14 +44,15 @@ class Run:
     """A run directory: its config, status, checkpoints, metrics and cached tables."""
 
     def __init__(self, path: str | Path):
-        self.path = path = arguments.path(path, "path")
+        self.path = path = arguments.path(path, "path").absolute()  # the working directory may change while it is open
+        refuse_inner_links(path)
         file = path / layout.CONFIG
         self._text = read_text(file)
         data = _parsed(self._text, str(file))
         self._version = data.get("version") if isinstance(data, dict) else None
         data = _migrate.config(data, file)
         try:
-            self.config = RunConfig.model_validate(data)
+            self.config = _located(RunConfig.model_validate(data), path)
         except ValidationError as error:
             raise MechdistillError(f"{file}: {problem(error)}") from None
 
@@ -83,7 +86,8 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """When, where and with what it was started."""
-        return _binding.provenance(self.path, self._text, self._version)
+        record = _binding.provenance(self.path, self._text, self._version)
+        return check_provenance(record, self.path / layout.PROVENANCE)
 
     @property
     def steps(self) -> list[int]:
@@ -132,7 +136,7 @@ class Run:
         """The number of a checkpoint; raises `MechdistillError` naming the nearest where there is none."""
         steps = self.steps
         if not steps:
-            raise MechdistillError(f"{self.path}: has no checkpoint yet; train it first")
+            raise MechdistillError(f"{self.path}: {self._without_checkpoints()}")
         if isinstance(step, str) and step == "last":
             return steps[-1]
         try:
@@ -146,10 +150,18 @@ class Run:
             raise MechdistillError(f"checkpoint {number}: {self.name} has none there; the nearest is {nearest}")
         return number
 
+    def _without_checkpoints(self) -> str:
+        """Why there are none, and what to do."""
+        state = self.status["state"]
+        if state == "finished":
+            return "is finished, but its checkpoints are gone; restore them, or delete the directory and train again"
+        return f"has no checkpoint yet (it is {state}); run `mechdistill train` again"
+
     def tokens_at(self, step: SupportsIndex) -> int:
         """Predictions trained on after `step` steps."""
         return arguments.whole(step, "step") * self.config.training.batch * self.config.sandbox.seq_len
 
+    @neutral()
     def model(self, step: Step = "last") -> Model:
         """The hooked model of a checkpoint, in eval mode on the CPU."""
         step = self.resolve(step)
@@ -165,10 +177,12 @@ class Run:
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
 
+    @neutral()
     def weights(self, step: Step = "last") -> dict[str, Tensor]:
         """The tensors of a checkpoint by name, checked."""
         return self._weights(self.resolve(step)).tensors
 
+    @neutral()
     def weights_digest(self, step: Step = "last") -> str:
         """SHA-256 of a checkpoint's tensors: equal iff the weights are, bit for bit."""
         return self._weights(self.resolve(step)).metadata["sha256"]
@@ -183,6 +197,9 @@ class Run:
                 "restore the run's own file"
             )
         self.owner.claim(path, weights.metadata.get("of"))
+        damaged = next((name for name, tensor in weights.tensors.items() if not tensor.isfinite().all()), None)
+        if damaged is not None:
+            raise MechdistillError(f"{path}: has nan or inf in {damaged}; choose another checkpoint")
         return weights
 
     def metrics(self) -> pd.DataFrame:
@@ -226,11 +243,23 @@ class Run:
         return cached_tables(self.path)
 
 
+def _located(config: RunConfig, folder: Path) -> RunConfig:
+    """A run whose text does not depend on the working directory: where a relative path leads now, or beside the run."""
+    rows = config.sandbox.rows
+    if not isinstance(rows, CorpusRows) or Path(rows.path).is_absolute():
+        return config
+    places = [place / rows.path for place in (Path.cwd(), folder, *folder.parents[:3])]
+    text = next((place for place in places if place.is_file()), places[0])
+    sandbox = config.sandbox.model_copy(update={"rows": rows.model_copy(update={"path": str(text)})})
+    return config.model_copy(update={"sandbox": sandbox})
+
+
 class Experiment:
     """A directory of runs that share a sandbox."""
 
     def __init__(self, path: str | Path):
-        self.path = path = arguments.path(path, "path")
+        self.path = path = arguments.path(path, "path").absolute()
+        refuse_inner_links(path)
         file = path / layout.EXPERIMENT
         data = _parsed(read_text(file), str(file))
         absent = [key for key in _KEYS if isinstance(data, dict) and key not in data]
@@ -256,6 +285,7 @@ class Experiment:
         runs: list[Run] = []
         for config in configs:
             path = self.path / config.path
+            refuse_inner_links(self.path, path)
             if (path / layout.CONFIG).exists() or layout.is_trained(path):
                 run = Run(path)
                 if differing_keys(run.config, config):
@@ -299,10 +329,11 @@ def _refuse_mixed_worlds(runs: list[Run]) -> None:
             )
 
 
+@neutral()
 def load(path: str | Path) -> Run | Experiment:
     """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""
     path = arguments.path(path, "path")
-    if not path.is_dir():
+    if not is_directory(path):
         raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train` or `md.train`")
     if (path / layout.EXPERIMENT).exists():
         return Experiment(path)

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _migrate
 from mechdistill.runs._binding import Damaged, Owner
-from mechdistill.runs._files import write_bytes
+from mechdistill.runs._files import FILE_BYTES, read_bytes, refuse_irregular, write_bytes
 
 _KEY = b"mechdistill sha256"
 _SOURCE = b"mechdistill source"
 _DEFINITIONS = b"mechdistill definitions"
+_MOST_ROWS = 5_000_000
 _SCHEMA = b"mechdistill schema"  # absent: 1
 _RUN = b"mechdistill run"  # whose it is; absent where no file named its run
 _FILE = b"mechdistill file"  # its name there
@@ -85,11 +86,22 @@ def write_table(path: Path, table: pd.DataFrame, owner: Owner | None = None, mea
     write_bytes(path, buffer.getvalue())
 
 
+def refuse_huge(path: Path, metadata: pq.FileMetaData) -> None:
+    """Raise `MechdistillError` before a table is unpacked that is larger than any of ours."""
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    if metadata.num_rows > _MOST_ROWS or size > FILE_BYTES:
+        raise MechdistillError(
+            f"{path}: has {metadata.num_rows:,} rows of {size:,} bytes in all; at most {_MOST_ROWS:,} rows and "
+            f"{FILE_BYTES:,} bytes are read; delete it"
+        )
+
+
 def read_measured(path: Path) -> Measured | None:
     """What measured a table, as written; None where it does not say, or is damaged."""
     try:
+        refuse_irregular(path)
         return about(pq.read_schema(path).metadata).measured
-    except (OSError, ValueError, AttributeError, pa.ArrowException):
+    except (MechdistillError, OSError, ValueError, AttributeError, pa.ArrowException):
         return None
 
 
@@ -103,11 +115,15 @@ def read_table(
     """
     fix = "delete it" if path.parent.name == "tables" else "restore it, or delete the run to train it afresh"
     try:
-        arrow = pq.read_table(path)
+        file = pq.ParquetFile(pa.BufferReader(read_bytes(path)))
+        refuse_huge(path, file.metadata)
+        arrow = file.read()
         said = about(arrow.schema.metadata)
         table = arrow.to_pandas()
         metadata = arrow.schema.metadata or {}
         intact = metadata.get(_KEY) == _digest(table, metadata)
+    except MechdistillError:
+        raise
     except Exception as error:  # a damaged header makes pyarrow raise nearly anything
         raise Damaged(f"{path}: corrupt ({type(error).__name__}); {fix}") from None
     schema = said.schema

@@ -16,8 +16,9 @@ from mechdistill.registry import definitions_loaded
 from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._cache import cached_tables
-from mechdistill.runs._find import Found, leave_out, refuse_link
-from mechdistill.runs._tables import About, about
+from mechdistill.runs._files import read_bytes, refuse_link
+from mechdistill.runs._find import Found, leave_out
+from mechdistill.runs._tables import About, about, refuse_huge
 from mechdistill.source import source_digest
 
 
@@ -36,7 +37,7 @@ def metrics(found: list[Found], columns: pa.Schema) -> Iterator[tuple[Found, pa.
                 yield run, pa.Table.from_pylist([row | own for row in rows], schema=columns)
         except MechdistillError as error:
             leave_out(error)
-        except (pa.ArrowException, TypeError):
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
             leave_out(f"{log}: damaged; delete the run to train it afresh")
 
 
@@ -123,9 +124,12 @@ def _open(path: Path, run: Found) -> _Cached:
     """
     refuse_link(path)
     try:
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(read_bytes(path)), page_checksum_verification=True)
+        refuse_huge(path, file.metadata)
         table = file.read(use_threads=False)
         said = about(table.schema.metadata)
+    except MechdistillError:
+        raise
     except Exception as error:  # a damaged header makes pyarrow raise nearly anything
         raise MechdistillError(f"{path}: corrupt ({type(error).__name__}); delete it") from None
     _migrate.refuse_newer(path, said.schema, _migrate.SCHEMA)

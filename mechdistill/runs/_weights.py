@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from mechdistill.errors import MechdistillError
 from mechdistill.runs._binding import Damaged
-from mechdistill.runs._files import write_bytes
+from mechdistill.runs._files import refuse_irregular, write_bytes
 
 _FIX = "restore it, or delete the run to train it afresh"
 
@@ -35,14 +35,27 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors atomically, with their digest, and one of all that is said beside them."""
+    """Write tensors atomically, with their digest, and one of all that is said beside them.
+
+    The same tensors and metadata give the same bytes.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     said = {**metadata, "sha256": digest(plain)}
-    write_bytes(path, safetensors.torch.save(plain, {**said, "seal": _seal(said)}))
+    write_bytes(path, _ordered(safetensors.torch.save(plain, {**said, "seal": _seal(said)})))
 
 
 def _seal(metadata: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode()).hexdigest()
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its metadata by name: the library writes them in another order every time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_weights(path: Path) -> Weights:
@@ -50,6 +63,7 @@ def load_weights(path: Path) -> Weights:
 
     Raises `MechdistillError` naming a file that is missing or cannot be read, `Damaged` if it is cut short or altered.
     """
+    refuse_irregular(path)
     try:
         path.open("rb").close()  # what the disk refuses is no damage
     except FileNotFoundError:

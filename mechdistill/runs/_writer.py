@@ -15,7 +15,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import _binding, _metrics
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Damaged, End, Held, Owner
-from mechdistill.runs._files import write_json
+from mechdistill.runs._files import refuse_inner_links, write_json, write_text
 from mechdistill.runs._numerics import provenance
 from mechdistill.runs._read import Run
 from mechdistill.runs._same import differing_keys
@@ -54,7 +54,8 @@ class RunWriter:
         return bool(run.steps)
 
     def check(self) -> None:
-        """Raise `MechdistillError` if the directory holds another run than `config`."""
+        """Raise `MechdistillError` if the directory holds another run than `config`, or leads elsewhere."""
+        refuse_inner_links(self.root, self.path)
         if not (self.path / layout.CONFIG).exists() and not layout.is_trained(self.path):
             return
         stored = Run(self.path).config
@@ -181,6 +182,17 @@ class RunWriter:
             value = _binding.sealed(value, run.owner.identity, run.held) if run.held else value
         write_json(self.path / layout.STATUS, value)
 
+    def fail(self, message: str) -> None:
+        """Say why the run ended; a directory in which it had not begun yet becomes that of a run all the same."""
+        try:
+            status = self.status
+        except MechdistillError:  # damaged: what failed now matters more
+            status = {}
+        if not (self.path / layout.CONFIG).exists():
+            write_text(self.path / layout.CONFIG, to_yaml(self.config))
+        done: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, **status}
+        self.set_status("failed", step=done["step"], tokens=done["tokens"], seconds=done["seconds"], message=message)
+
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor]) -> None:
         """Store the weights after `step` steps, with the run and step that they belong to."""
         path = layout.checkpoint_path(self.path, step)
@@ -202,8 +214,10 @@ class RunWriter:
     ) -> None:
         """Store all that continuing from `step` needs: for this run, or for good, for a branch that leaves there."""
         path = layout.branch_path(self.path, step) if for_branch else self.path / layout.RESUME
-        record = {"step": str(step), "seconds": f"{seconds:.3f}", "conditions": json.dumps(conditions)}
+        record = {"step": str(step), "conditions": json.dumps(conditions)}
         record |= {"of": self._begun.identity, "files": json.dumps(self._files), "log": json.dumps(self._log)}
+        if not for_branch:  # where a branch leaves its trunk, the time until there is nobody's
+            record["seconds"] = f"{seconds:.3f}"
         _metrics.sync(self.path)
         save_weights(path, tensors, record)
         if for_branch:

@@ -41,8 +41,12 @@ def read(rows: CorpusRows, vocab: int) -> Text:
 
 
 def pinned(config: SandboxConfig) -> SandboxConfig:
-    """The same world with the hash of its text filled in, so that another text can never pass for it."""
+    """The same world with the hash of its text filled in, so that another text can never pass for it.
+
+    Its path no longer depends on the working directory.
+    """
     if not isinstance(config.rows, CorpusRows):
         return config
     sha256 = read(config.rows, config.vocab).sha256
-    return config.model_copy(update={"rows": config.rows.model_copy(update={"sha256": sha256})})
+    known = {"sha256": sha256, "path": str(Path(config.rows.path).absolute())}
+    return config.model_copy(update={"rows": config.rows.model_copy(update=known)})

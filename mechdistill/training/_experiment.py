@@ -28,6 +28,7 @@ from mechdistill.runs import (
     exclusive,
     load,
     remove_leftovers,
+    told_by_hash,
     write_checks,
     write_text,
 )
@@ -80,7 +81,7 @@ def train(
     except OSError as error:
         raise MechdistillError(f"{out}: cannot be made ({error.strerror}); choose another") from None
     with exclusive(out):
-        remove_leftovers(out)
+        remove_leftovers(out, deep=True)
         merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
         write_text(out / EXPERIMENT, to_yaml(merged))
         trained = {o.run: o for o in train_all(out, todo, settings, report, stopped)} if todo else {}
@@ -121,15 +122,17 @@ def plan(config: ExperimentConfig, out: Path) -> Plan:
     refuse_what_does_not_fit(config)
     config = pinned(config)
     merged = _merged(config, out)
-    writers = [RunWriter(out, run) for run in expand(config)]
+    runs = {run.path: run for run in expand(config)}
+    writers = [RunWriter(out, run) for run in runs.values()]
     for writer in writers:
         writer.check()
-        check_references(writer.config)
+        check_references(out, writer.config, runs)
     return Plan(merged, [writer.config for writer in writers if not writer.is_finished])
 
 
 def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     """The experiment that `out` will hold: `config`, plus arms, teachers, seeds and rates that are there already."""
+    _check_out(out)
     if not out.exists():
         return config
     if not (out / EXPERIMENT).exists():
@@ -162,9 +165,20 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     )
 
 
+def _check_out(out: Path) -> None:
+    """Raise `MechdistillError` for a directory that cannot be made, say of too long a name."""
+    try:
+        (out / EXPERIMENT).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MechdistillError(f"--out {str(out)[:80]}: cannot be made ({reason}); choose another") from None
+
+
 def _ours(name: str) -> bool:
     """Whether a name in a directory without experiment.yaml is what a kill at the very start leaves."""
-    return name.startswith(".lock") or (name.startswith(f".{EXPERIMENT}.") and name.endswith(".tmp"))
+    return name.startswith((".lock", f".{EXPERIMENT}.mechdistill-"))
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
@@ -172,6 +186,6 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[s
     if path in (("seeds",), ("lr_scales",)):
         return []
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new}
+        keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new} - told_by_hash(old, new)
         return [d for key in sorted(keys) for d in _differences(old.get(key), new.get(key), (*path, key))]
     return [] if old == new else [(".".join(path), old, new)]

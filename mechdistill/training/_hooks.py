@@ -52,7 +52,9 @@ def evaluations(config: RunConfig) -> Hook:
     def evaluate(trainer: Trainer) -> None:
         trainer.refuse_non_finite()
         stopped = [metrics.STOPPED_AT.row(value, occurrence=LATER) for value in (trainer.reached or {}).values()]
-        trainer.log(trainer.take_training_rows() + trainer.held_out() + stopped)
+        training, held_out = trainer.take_training_rows(), trainer.held_out()
+        trainer.log(training + held_out + stopped)
+        trainer.refuse_exploded(held_out)
 
     return every(config.training.evaluate_every, evaluate)
 
@@ -68,9 +70,17 @@ def looks() -> Hook:
 
 
 def checkpoints(config: RunConfig) -> Hook:
-    """Store weights every so often, and early on at powers of two, where most changes."""
+    """Store weights every so often, and early on at powers of two, where most changes: see `checkpoints_near`."""
     regular = every(config.training.checkpoint_every, _checkpoint)
     return regular._replace(due=lambda trainer: regular.due(trainer) or trainer.step & (trainer.step - 1) == 0)
+
+
+def checkpoints_near(config: RunConfig, step: float) -> list[int]:
+    """Steps around this one at which a run that spends its budget will have stored weights; ascending."""
+    interval = config.training.checkpoint_every
+    whole, last = int(step), config.steps
+    regular, power = whole - whole % interval, 1 << whole.bit_length()
+    return sorted({near for near in (regular, regular + interval, power >> 1, power) if near <= last} | {last})
 
 
 def branch_states(config: RunConfig) -> Hook:

@@ -17,7 +17,7 @@ from mechdistill.runs import Experiment, Run, RunWriter, load
 from mechdistill.runs._weights import load_weights, save_weights
 from mechdistill.training import train
 from mechdistill.training._optimiser import learning_rate, optimiser
-from tests.helpers import micro, transformer
+from tests.helpers import left_over, micro, transformer
 
 
 def opened(path: Path) -> Experiment:
@@ -272,8 +272,8 @@ def test_a_kill_while_finishing_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_kill_at_the_very_start_does_not_block_the_directory(tmp_path: Path) -> None:
-    for name in (".lock", ".experiment.yaml.abcd1234.tmp"):
-        (tmp_path / name).write_text("")
+    for path in (tmp_path / ".lock", left_over(tmp_path / "experiment.yaml")):
+        path.write_text("")
     assert states(train(micro(arms={}), tmp_path)) == {"finished"}
     assert not list(tmp_path.rglob("*.tmp"))
 
