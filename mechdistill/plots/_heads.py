@@ -168,6 +168,8 @@ def _hover(row: dict[Hashable, Any]) -> str:
         lines.append(f"chance {row['chance']:.3f}")
     if pd.notna(row["null_mean"]):
         lines.append(f"null {row['null_mean']:.3f} ± {row['null_sd']:.3f}<br>null, best head {row['null_max']:.3f}")
+    if pd.notna(row["p"]):
+        lines.append(f"p {row['p']:.2g} of no more than .1 beyond the null, all heads together")
     if pd.notna(row["untrained"]):
         lines.append(f"untrained {row['untrained']:.3f}")
     return "<br>".join(lines)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mechdistill.circuits import SCORES, HeadView, attention_to, head_scores
+from mechdistill.circuits import SCORES, HeadView, _view, attention_to, head_scores
 from mechdistill.circuits._probes import repeated_blocks
 from mechdistill.circuits.scores import p_beyond
 from mechdistill.errors import MechdistillError
@@ -142,6 +142,15 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
             for head in range(2):
                 by_loop = mean_over(patterns[layer][:, head], tokens, sources)
                 assert one(scores, metric, layer, head)["value"] == pytest.approx(by_loop, abs=1e-5), metric
+
+
+def test_one_query_of_each_sequence_costs_no_whole_patterns(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = HeadView(transformer(d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len))
+    tokens, query = sandbox.evaluation(5).tokens, torch.tensor([3, 31, 0, 8, 20])
+    monkeypatch.setattr(_view, "_PATTERN_BYTES", 2 * 4 * 2 * 2 * 32**2)  # two sequences at a time
+    for rows, patterns in zip(view.attention_from(tokens, query), view.patterns(tokens), strict=True):
+        for i, q in enumerate(query):
+            torch.testing.assert_close(rows[i], patterns[i, :, q])
 
 
 def test_uniform_attention_scores_chance_exactly(sandbox: Sandbox) -> None:

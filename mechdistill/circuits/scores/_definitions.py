@@ -103,7 +103,8 @@ def previous_token_after_trigger(probe: Probe) -> Sources:
     """A[q, q-1] on sequences of the world where q-1 holds a trigger, q >= 2: the first half of the copy circuit.
 
     Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the largest of three at the same queries: A[q, q],
-    A[q, q-2], and the mean over triggers before q-1. Source: Bietti et al. 2023.
+    A[q, q-2], and the mean over triggers before q-1. A head that looks for the last trigger, wherever that is, does
+    this part of the circuit's work too, and scores here. Source: Bietti et al. 2023.
     """
     return _at_offset(_after_trigger(probe), 1)
 
