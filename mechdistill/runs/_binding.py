@@ -36,6 +36,14 @@ class End(NamedTuple):
     rows: int
     seal: str  # of its last row, and so of all before
 
+    @classmethod
+    def read(cls, value: Any) -> "End":
+        """From JSON; raises ValueError or TypeError where it is none."""
+        rows, seal = value
+        if type(rows) is not int or rows < 0 or not isinstance(seal, str):
+            raise ValueError
+        return cls(rows, seal)
+
 
 class Held(NamedTuple):
     """What status.json says lies in the directory."""
@@ -157,7 +165,7 @@ def unsealed(file: Path, record: Any) -> tuple[dict[str, Any], str | None, Held 
             raise ValueError
         held = None
         if "files" in bound:
-            log = bound["log"] and End(*bound["log"])
+            log = End.read(bound["log"]) if bound["log"] else None
             held = Held(tuple(str(name) for name in bound["files"]), log)
         return plain, str(bound["of"]), held
     except (ValueError, TypeError, KeyError, RecursionError):

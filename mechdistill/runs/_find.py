@@ -94,8 +94,10 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
         if str(path.relative_to(around)) != run:
             raise MechdistillError(f"{config}: is that of {run}, not of {path.relative_to(around)}; restore its files")
         experiment = folder.resolve().name if around == folder else str(around.relative_to(folder))
-    status = _binding.status(path, text, version)
-    return Found(path, visible(experiment), run, treatment, seed, *status, text, version)
+    status, held = _binding.status(path, text, version)
+    if status["state"] == "finished":
+        _binding.refuse_missing(path, held)
+    return Found(path, visible(experiment), run, treatment, seed, status, held, text, version)
 
 
 def leave_out(reason: MechdistillError | str) -> None:

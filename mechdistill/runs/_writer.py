@@ -253,7 +253,7 @@ def _held(state: Weights, run: Path, step: int) -> Held:
     """What there was when a state was stored: as it says or, where no file named its run, by what lies there."""
     if "of" in state.metadata:
         files, log = (json.loads(state.metadata[key]) for key in ("files", "log"))
-        return Held(tuple(files), End(*log))
+        return Held(tuple(files), End.read(log))
     paths = [layout.checkpoint_path(run, known) for known in layout.checkpoint_steps(run) if known <= step]
     paths += [path for path in (run / layout.TARGETS,) if path.exists()]
     paths += sorted((run / "branches").glob("step-*.safetensors"))

@@ -4,6 +4,7 @@ Either it is named, or the numbers are what they were.
 """
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -273,6 +274,35 @@ def test_a_table_under_the_name_of_another_of_its_run_is_named(whole: Whole, tmp
     shutil.copy(untrained, scores)
     with pytest.warns(UserWarning, match=f"computing anew: {scores}: is induction-scores-00000000"):
         assert same(md.induction_scores(load(copy / RUN), "last"), expected)
+
+
+def test_a_published_run_is_bound_as_well(whole: Whole, tmp_path: Path) -> None:
+    ours, theirs = (md.publish(load(whole.folder / name / "twins" / RUN), tmp_path / name) for name in ("x", "other"))
+    for file in ("metrics.parquet", "targets.parquet", "checkpoints/step-00000006.safetensors", "status.json"):
+        original = (ours / file).read_bytes()
+        shutil.copy(theirs / file, ours / file)
+        acts = (lambda: load(ours).metrics(), lambda: load(ours).targets(), lambda: load(ours).model("last"))
+        lines = [line for act in acts for line in said(act)[1]]
+        assert lines
+        assert all(f"{ours / file}: belongs to another run" in line for line in lines)
+        (ours / file).write_bytes(original)
+    assert load(ours).model("last") is not None
+
+
+def test_the_log_is_on_the_disk_before_the_state_that_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, list[str]()
+
+    def noted(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    train(micro(training=TINY, teachers=only(), arms=only(spt={})), tmp_path / "x")
+    states = [i for i, name in enumerate(synced) if name.startswith(".state.safetensors")]
+    assert states
+    assert {synced[i - 1] for i in states} == {"metrics.jsonl"}
 
 
 def older(path: Path) -> None:
