@@ -12,7 +12,7 @@ from mechdistill.errors import visible
 from mechdistill.runs import Experiment, Run, network, teachers, treatment, world
 from mechdistill.tables import headline
 
-_PLAIN = re.compile(r"[A-Za-z0-9 .,:+()-]*")
+_PLAIN = re.compile(r"(?!.*(://|www\.))[A-Za-z0-9 .,:+()/-]*")
 
 _LOAD_RUN = """\
 import mechdistill as md
