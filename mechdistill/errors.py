@@ -15,6 +15,10 @@ class MechdistillError(Exception):
         super().__init__("\\n".join(message.splitlines()))
 
 
+class NotStored(UserWarning):
+    """A table or a figure that nobody asked to be stored could not be: the numbers are there all the same."""
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The sentence that ends an unknown-name error: the nearest valid name, or all of them if none is near."""
     from difflib import get_close_matches  # here, since --help names nothing wrong

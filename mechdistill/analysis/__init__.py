@@ -2,6 +2,7 @@
 
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._compare import compare, outcomes
+from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
 from mechdistill.analysis._source import definitions
 
@@ -13,5 +14,6 @@ __all__ = [
     "definitions",
     "measured",
     "outcomes",
+    "progress",
     "prompt",
 ]

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechdistill.cli._options import Json
+from mechdistill.cli._options import FigureFile, Json, NoFigure
+from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
+    from mechdistill.cli._grid import Grid
     from mechdistill.runs import Experiment
 
 
@@ -26,23 +27,31 @@ def compare(
         typer.Option(metavar="ACCURACY", min=0, max=1, help="Copy accuracy at which the copy circuit has formed."),
     ] = None,
     json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
 ) -> None:
     """What distillation changed: every arm against its baseline over seeds, with intervals."""
+    from mechdistill.runs import FIGURES, check_directory
+
+    output = Output(json, figure, no_figure).check()
+    for path in (directory, other or directory):
+        check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots
-    from mechdistill.cli._print import print_json, stderr, stdout, write_figure
+    from mechdistill.cli._console import stderr
 
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
     result = analysis.compare(first, second, baseline=baseline, formed=formed)
-    if json:
-        print_json(result)
-        return
-    for metric, part in result.groupby("metric", sort=False):
-        stdout().print(_table(str(metric), part))
-    for line in _inconclusive(result):
+    present(
+        result,
+        lambda: (_table(str(metric), part) for metric, part in result.groupby("metric", sort=False)),
+        lambda: plots.comparison_figure(result),
+        directory / FIGURES / "compare.html",
+        output,
+    )
+    for line in [] if json else _inconclusive(result):
         stderr.print(line)
-    write_figure(directory, "compare", plots.comparison_figure(result))
 
 
 def _experiment(path: Path) -> "Experiment":
@@ -54,9 +63,10 @@ def _experiment(path: Path) -> "Experiment":
     return found
 
 
-def _table(metric: str, part: "pd.DataFrame") -> "Table":
-    from mechdistill.cli._print import number, table
-    from mechdistill.tables import OUTCOMES
+def _table(metric: str, part: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import OUTCOMES, p_value
 
     outcome = OUTCOMES[metric]
     digits = outcome.digits
@@ -67,9 +77,9 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
             str(row["n"]),
             number(row["difference"], digits),
             _interval(number(row["low"], digits), number(row["high"], digits)),
-            number(row["p"], 4),
-            number(row["p_sign_flip"], 4),
-            number(row["p_holm"], 4),
+            p_value(row["p"]),
+            p_value(row["p_sign_flip"]),
+            p_value(row["p_holm"]),
             number(row["effect_size"], 2),
         ]
         for row in part.to_dict("records")
@@ -86,7 +96,7 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
         "p (Holm)",
         "effect",
     ]
-    return table(title, columns, rows, right=2)
+    return table(title, columns, rows, right=2, drop=("effect", "p (sign flip)", "baseline", "p (Holm)", "pairs"))
 
 
 def _interval(low: str, high: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._read import Experiment, Run, Step, load
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
+    from mechdistill.runs._where import check_directory, quoted
     from mechdistill.runs._words import network, teachers, treatment, world
     from mechdistill.runs._writer import RunWriter
 
@@ -29,12 +30,14 @@ _HOMES = {
     "RunWriter": "_writer",
     "Step": "_read",
     "Weights": "_weights",
+    "check_directory": "_where",
     "copy_run": "_copy",
     "exclusive": "_lock",
     "list_runs": "_query",
     "load": "_read",
     "network": "_words",
     "numerics": "_numerics",
+    "quoted": "_where",
     "remove_leftovers": "_files",
     "sql": "_query",
     "teachers": "_words",
@@ -53,12 +56,14 @@ __all__ = [
     "RunWriter",
     "Step",
     "Weights",
+    "check_directory",
     "copy_run",
     "exclusive",
     "list_runs",
     "load",
     "network",
     "numerics",
+    "quoted",
     "remove_leftovers",
     "sql",
     "teachers",

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,7 +26,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise MechdistillError(f"{path}: cannot be written ({error.strerror}); free space or permit it") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its own failure must not hide the one that matters
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -46,9 +46,31 @@ def exclusive(experiment: Path) -> Generator[None]:
         finally:
             stop.set()
             beat.join()
-            owner_file.unlink(missing_ok=True)
+            with suppress(OSError):  # its own failure must not hide the one that matters
+                owner_file.unlink()
     finally:
         lock.release()
+
+
+def is_held(experiment: Path) -> bool:
+    """Whether somebody is writing the experiment: the owner that its lock names lives and has been heard of lately."""
+    owner = _read_owner(experiment / ".lock.json")
+    if owner is None:
+        return False
+    pid, heartbeat = owner.get("pid"), owner.get("heartbeat")
+    if owner.get("host") == platform.node() and isinstance(pid, int) and not _lives(pid):
+        return False
+    return isinstance(heartbeat, float) and time.time() - heartbeat < _STALE
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return True
 
 
 def _write_owner(path: Path) -> None:

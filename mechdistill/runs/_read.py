@@ -20,6 +20,7 @@ from mechdistill.runs._same import differing_keys
 from mechdistill.runs._status import read_status
 from mechdistill.runs._tables import Measured, read_table
 from mechdistill.runs._weights import Weights, load_weights
+from mechdistill.runs._where import check_directory
 from mechdistill.sandbox import Sandbox
 from mechdistill.tables import ROW_CURVES, Measure
 from mechdistill.world import World
@@ -200,17 +201,4 @@ class Experiment:
 
 def load(path: str | Path) -> Run | Experiment:
     """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""
-    path = Path(path)
-    if not path.is_dir():
-        raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train --out {path}`")
-    if (path / layout.EXPERIMENT).exists():
-        return Experiment(path)
-    if (path / layout.CONFIG).exists():
-        return Run(path)
-    inside = sorted(child.parent.name for child in path.glob(f"*/{layout.EXPERIMENT}"))
-    if inside:
-        raise MechdistillError(f"{path}: holds several experiments; choose one: {', '.join(inside)}")
-    raise MechdistillError(
-        f"{path}: neither a run nor an experiment (no {layout.CONFIG} or {layout.EXPERIMENT}); "
-        "give the directory that `mechdistill train` wrote"
-    )
+    return Experiment(Path(path)) if check_directory(path) == "experiment" else Run(Path(path))

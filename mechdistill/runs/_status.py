@@ -6,7 +6,9 @@ from typing import Any
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._files import read_json
+from mechdistill.runs._lock import is_held
 
+_RUNNING = "running"
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "state": str,
     "step": int,
@@ -28,4 +30,6 @@ def read_status(run: Path) -> dict[str, Any]:
     )
     if not sound:
         raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed")
+    if status["state"] == _RUNNING and not any(is_held(around) for around in run.resolve().parents[1:3]):
+        return {**status, "state": "interrupted"}  # whoever trained it was killed; a teacher's run lies a folder deeper
     return status

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Occurrence,
         Table,
     )
-    from mechdistill.tables._frames import frame, headline, last_step, pick, with_run
+    from mechdistill.tables._frames import frame, headline, last_step, pick, since_half, with_run
     from mechdistill.tables._measures import (
         ABLATE,
         INDUCTION_SCORES,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         resolve,
     )
     from mechdistill.tables._schemas import COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables._text import escaped, p_value, shown
     from mechdistill.tables.metrics import (
         HEADLINES,
         METRICS,
@@ -86,12 +87,16 @@ _HOMES = {
     "Occurrence": "_columns",
     "Outcome": "metrics",
     "Table": "_columns",
+    "escaped": "_text",
     "frame": "_frames",
     "headline": "_frames",
     "last_step": "_frames",
     "metric": "metrics",
+    "p_value": "_text",
     "pick": "_frames",
     "resolve": "_measures",
+    "shown": "_text",
+    "since_half": "_frames",
     "title": "metrics",
     "train_divergence": "metrics",
     "with_run": "_frames",
@@ -133,13 +138,17 @@ __all__ = [
     "Occurrence",
     "Outcome",
     "Table",
+    "escaped",
     "frame",
     "headline",
     "last_step",
     "metric",
     "metrics",
+    "p_value",
     "pick",
     "resolve",
+    "shown",
+    "since_half",
     "title",
     "train_divergence",
     "with_run",

@@ -62,7 +62,7 @@ TRAINED = Table(
         Column("state", "string", "finished, interrupted, failed or waiting"),
         Column("seconds", "float64", "wall-clock seconds of training, evaluation and writing"),
         Column("path", "string", "directory of the run"),
-        *(Column(headline.column, "float64", headline.title) for headline in HEADLINES),
+        *(Column(headline.name, "float64", headline.title) for headline in HEADLINES),
     ),
 )
 """One row a run; headline metrics are columns of their own."""

@@ -118,8 +118,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 def test_train_says_what_came_out_where_and_what_next(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     path, result = made
     assert result.returncode == 0, result.stderr
-    assert "copy accuracy" in result.stdout
-    assert "no matching" in result.stdout
+    assert "copy-accuracy" in result.stdout
+    assert "no-matching-accuracy" in result.stdout
     assert "next: mechdistill induction-scores runs/micro" in result.stderr
     assert (path / "spt/seed-0/metrics.parquet").exists()
 
@@ -134,7 +134,7 @@ def test_train_json_is_one_document(made: tuple[Path, subprocess.CompletedProces
     assert set(document["rows"][0]) == {column.name for column in TRAINED.columns}
     for row in document["rows"]:
         assert Path(row["path"]).is_dir()
-        assert 0 <= row["copy_accuracy"] <= 1
+        assert 0 <= row["copy-accuracy"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,14 @@ def test_show_tells_one_run(mechdistill: Any, folder: Path) -> None:
     run = Run(folder / "one/dpt/seed-0")
     shown = mechdistill("runs", "show", run.path)
     assert shown.code == 0, shown.err
-    for text in ("finished, step 24 of 24", "10, from step 0 to 24", "KL(teacher ‖ student)", "torch", "copy_accuracy"):
+    for text in ("finished, step 24 of 24", "10, from step 0 to 24", "KL(teacher ‖ student)", "torch", "copy-accuracy"):
         assert text in shown.out
     (row,) = mechdistill("runs", "show", run.path, "--json").rows
     assert row["checkpoints"] == run.steps
     assert row["config"] == run.config.model_dump(mode="json")
     assert row["provenance"] == json.loads((run.path / "provenance.json").read_text())
     metrics = run.metrics().query("step == 24 and metric == 'copy-accuracy' and occurrence == '2+'")
-    assert row["copy_accuracy"] == metrics["value"].item()
+    assert row["copy-accuracy"] == metrics["value"].item()
     (run.path / "status.json").unlink()
     shutil.rmtree(run.path / "checkpoints")
     waiting = mechdistill("runs", "show", run.path)
