@@ -1,11 +1,19 @@
 """Builders that several tests use: small configs, small worlds, and a network that is an induction circuit by hand."""
 
+import contextlib
+import gc
+import io
 import shutil
+import signal
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mechdistill.cli import main
 from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
 from mechdistill.model import Transformer
 from mechdistill.sandbox import Sandbox
@@ -60,6 +68,25 @@ def transformer(*, d_vocab: int = 12, n_ctx: int = 16, seed: int = 0, **changes:
         for name, parameter in model.named_parameters():
             parameter.normal_(float(name.endswith("weight")), 0.3, generator=generator)
     return model.requires_grad_(False)
+
+
+def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as in a process of its own, but in this one, which need not import torch again."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    before = sys.argv, sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    sys.argv = ["mechdistill", *map(str, arguments)]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or Path.cwd()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 1
+            finally:
+                sys.argv, sys.unraisablehook = before[:2]
+                signal.signal(signal.SIGINT, before[2])
+                gc.enable()
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def copied(experiment: Path, to: Path) -> Path:

@@ -95,7 +95,7 @@ class Display:
         self._shown.console.print(f"  {place}: {outcome.run} {outcome.state} at {seconds:.0f} s{left}")
 
     def _left(self) -> str:
-        """The time left for all runs at the pace of this session so far; empty where there is no pace yet, or no rest."""
+        """The time left for all runs at the pace of this session; empty where there is no pace yet, or no rest."""
         rest = sum(self._steps.values()) - sum(self._done.values())
         here = sum(self._done[run] - first for run, first in self._first.items())
         if not rest or here <= 0:

@@ -10,12 +10,7 @@ from mechdistill.config import to_yaml
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
 from mechdistill.tables import MEASURES, RUN_COLUMNS, TRAINED, WORLD
-from tests.helpers import micro
-
-
-def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mechdistill", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+from tests.helpers import mechdistill, micro
 
 
 def test_neither_help_nor_wrong_usage_imports_anything_heavy() -> None:
@@ -82,7 +77,7 @@ def test_wrong_usage_is_one_line_and_exits_two(arguments: list[str]) -> None:
 
 def test_brackets_in_a_path_are_no_markup(tmp_path: Path) -> None:
     (tmp_path / "micro.yaml").write_text(to_yaml(micro(arms={"spt": {}})))
-    result = mechdistill("train", "micro.yaml", "--out", "br/[/b]", "--arms", "spt", cwd=tmp_path)
+    result = mechdistill("train", "micro.yaml", "--out", "br/[/b]", "--arms", "spt", "--jobs", 1, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "br/[/b]" in result.stderr
 
@@ -112,7 +107,7 @@ def test_a_world_without_triggers_is_measured_too(tmp_path: Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("cli")
     (folder / "micro.yaml").write_text(to_yaml(micro()))
-    return folder / "runs/micro", mechdistill("train", "micro.yaml", cwd=folder)
+    return folder / "runs/micro", mechdistill("train", "micro.yaml", "--jobs", 1, cwd=folder)
 
 
 def test_train_says_what_came_out_where_and_what_next(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -148,7 +143,8 @@ def test_measures_print_a_table_write_a_figure_and_give_json(
     assert shown.returncode == 0, shown.stderr
     assert "spt/seed-0" in shown.stdout
     assert "dpt/seed-0" in shown.stdout
-    figure = path / "figures" / f"{command}.html"
+    other = checkpoint != MEASURES[command].checkpoint
+    figure = path / "figures" / f"{command}{'-all' * other}.html"
     assert str(figure) in shown.stderr.replace("\n", "")
     assert "plotly" in figure.read_text()
     result = mechdistill(command, path, "--json", "--checkpoint", checkpoint)

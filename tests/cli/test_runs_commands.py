@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mechdistill.cli import main
 from mechdistill.runs import Experiment, Run, load, sql
+from tests import helpers
 
 
 class Result:
@@ -26,22 +26,10 @@ class Result:
 
 
 @pytest.fixture
-def mechdistill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process, which need not import torch again."""
-
+def mechdistill() -> Any:
     def run(*arguments: object) -> Result:
-        import warnings
-
-        monkeypatch.setattr(sys, "argv", ["mechdistill", *map(str, arguments)])
-        code = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code if isinstance(stop.code, int) else 1
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
+        result = helpers.mechdistill(*arguments)
+        return Result(result.returncode, result.stdout, result.stderr)
 
     return run
 

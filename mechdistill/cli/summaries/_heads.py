@@ -86,7 +86,7 @@ def _since(run: str, scores: pd.DataFrame, order: pd.DataFrame, since: _Since) -
 def _dearest_last(metrics: list[str]) -> tuple[str, ...]:
     """The order in which scores are left out where there is no room: the ranking score goes last."""
     first = ranking(set(metrics)).name
-    return tuple(sorted(reversed(metrics), key=lambda metric: metric == first))
+    return tuple(metric for metric in reversed(metrics) if metric != first)
 
 
 def _by_pair(title: str, scores: pd.DataFrame, since: _Since | None) -> Grid:
