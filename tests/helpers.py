@@ -75,17 +75,21 @@ def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.Compl
     out, err, code = io.StringIO(), io.StringIO(), 0
     before = sys.argv, sys.unraisablehook, signal.getsignal(signal.SIGINT)
     sys.argv = ["mechdistill", *map(str, arguments)]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or Path.cwd()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("default", UserWarning)
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code if isinstance(stop.code, int) else 1
-            finally:
-                sys.argv, sys.unraisablehook = before[:2]
-                signal.signal(signal.SIGINT, before[2])
-                gc.enable()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default", UserWarning)
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            sys.argv, sys.unraisablehook = before[:2]
+            signal.signal(signal.SIGINT, before[2])
+            gc.enable()
     return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 

@@ -46,7 +46,7 @@ def _lines(run: "Run", row: dict[str, Any]) -> dict[str, Any]:
     config = run.config
     steps, tables = row["checkpoints"], row["tables"]
     return {
-        "experiment": f"{config.experiment}, arm {config.treatment}, seed {config.seed}",
+        "experiment": config.experiment,
         "state": f"{row['state']}, step {row['step'] or 0} of {config.steps}, {row['tokens'] or 0:,} tokens"
         + (f", {row['seconds']:.0f} s" if row["seconds"] is not None else "")
         + (f": {row['message']}" if row["message"] else ""),

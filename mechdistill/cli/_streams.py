@@ -67,7 +67,7 @@ def patient_streams() -> Generator[None]:
 
 def _lenient(stream: TextIO | None) -> TextIO:
     if stream is None:  # the command was started with it closed
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  (for the life of the process)
+        return io.StringIO()
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return stream

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -140,6 +141,7 @@ _stop: Any = None  # in a worker: set when it shall stop
 
 def _start_worker(messages: Any, stop: Any, plugins: tuple[str, ...]) -> None:
     global _messages, _stop
+    sys.stdout = sys.stderr  # what is printed here, by a user's definition or a library, is no result
     for file in plugins:  # before any config arrives that only they can read
         plugin(file)
     _messages, _stop = messages, stop
