@@ -30,7 +30,7 @@ def one_line(text: str, most: int = MOST_OF_A_LINE) -> str:
     """Text as a message may show it: cut to `most` characters, and whatever a terminal would obey or an encoding refuse
     (control and format characters, lone surrogates) as an escape like \\x1b."""
     text = _LONG_WORD.sub(lambda word: _cut(word[0], MOST_OF_A_WORD), text)
-    return _cut("".join(c if c.isprintable() else _escape(c) for c in _cut(text, most)), most)
+    return _cut(visible(_cut(text, most)), most)
 
 
 def quoted(value: Any) -> str:
@@ -46,6 +46,10 @@ def named(name: str) -> str:
 def visible(text: str) -> str:
     """The text with every character spelled out that a terminal would obey, or that nobody can see or encode."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class NotStored(UserWarning):
+    """A table or a figure that nobody asked to be stored could not be: the numbers are there all the same."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
@@ -76,7 +80,3 @@ def _cut(text: str, most: int) -> str:
         return text
     head = (most - 3) // 2
     return f"{text[:head]}...{text[len(text) - (most - 3 - head) :]}"
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,12 +1,20 @@
 """Builders that several tests use: small configs, small worlds, and a network that is an induction circuit by hand."""
 
+import contextlib
+import gc
+import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mechdistill.cli import main
 from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
 from mechdistill.model import Transformer
 from mechdistill.runs import Run, _binding
@@ -70,6 +78,29 @@ def left_over(path: Path) -> Path:
     name = temporary(path).name
     mine, pid = name.rsplit("-", 2)[0], 2**22 + 1  # beyond what Linux gives a process
     return path.with_name(f"{mine}-{pid}-{name.rsplit('-', 1)[1]}")
+
+
+def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as in a process of its own, but in this one, which need not import torch again."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    before = sys.argv, sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    sys.argv = ["mechdistill", *map(str, arguments)]
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default", UserWarning)
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            sys.argv, sys.unraisablehook = before[:2]
+            signal.signal(signal.SIGINT, before[2])
+            gc.enable()
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def copied(experiment: Path, to: Path) -> Path:

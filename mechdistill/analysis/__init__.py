@@ -2,6 +2,7 @@
 
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
+from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
 from mechdistill.analysis._source import definitions
 from mechdistill.analysis._threshold import formation_threshold
@@ -17,5 +18,6 @@ __all__ = [
     "formation_threshold",
     "measured",
     "outcomes",
+    "progress",
     "prompt",
 ]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mechdistill import arguments
 from mechdistill.ambient import neutral
+from mechdistill.analysis._progress import Advance, progress
 from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.positions import HELD_OUT
@@ -53,15 +54,24 @@ class Applied:
         session = _Session(fresh)
         chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
         if isinstance(target, Run):
-            return session.stacked(self.measure, target, chosen)
+            with progress(self.measure.name, len(_chosen(target, chosen))) as advance:
+                return session.stacked(self.measure, target, chosen, advance)
+        return self._of_all(session, target, chosen)
+
+    def _of_all(self, session: "_Session", target: Experiment, chosen: Checkpoint) -> pd.DataFrame:
         tables: list[pd.DataFrame] = []
         left_out: list[str] = []
+        measured: list[Run] = []
         for run in target.runs:
             lacking = _lacking(self.measure, run) or _without_checkpoint(run, chosen)
             if lacking:
                 left_out.append(f"{run.name} {lacking}")
             else:
-                tables.append(session.stacked(self.measure, run, chosen))
+                measured.append(run)
+        _name_unfinished(measured, chosen)
+        with progress(self.measure.name, sum(len(_chosen(run, chosen)) for run in measured)) as advance:
+            for run in measured:
+                tables.append(session.stacked(self.measure, run, chosen, advance))
         if not tables:
             reasons = "; ".join(left_out) or "no run has been started"
             raise MechdistillError(
@@ -92,6 +102,23 @@ def _without_checkpoint(run: Run, checkpoint: Checkpoint) -> str | None:
     return None
 
 
+def _chosen(run: Run, checkpoint: Checkpoint) -> list[int]:
+    """Steps to measure; raises `MechdistillError` where there is no checkpoint at all, or not the one that is named."""
+    last = run.resolve("last" if checkpoint == "all" else _step(checkpoint))
+    return run.steps if checkpoint == "all" else [last]
+
+
+def _name_unfinished(runs: list[Run], checkpoint: Checkpoint) -> None:
+    """Warn where runs stand side by side of which some have not come to their end: their last steps are no twins."""
+    unfinished = [run for run in runs if run.status["state"] != "finished"]
+    if not isinstance(checkpoint, str) or not unfinished:
+        return
+    where = ", ".join(f"{run.name} at step {run.steps[-1]} of {run.config.steps}" for run in unfinished)
+    common = max(set.intersection(*(set(run.steps) for run in runs)), default=None)
+    hint = "" if common is None else f"; checkpoint {common} is the last that all have"
+    warnings.warn(f"not finished: {where}; each run is shown at its own last step{hint}", stacklevel=4)
+
+
 class _Session:
     """One call: every table is made at most once in it, also where it asks for fresh ones."""
 
@@ -99,15 +126,17 @@ class _Session:
         self._fresh = fresh
         self._made: dict[tuple[str, str, int], pd.DataFrame] = {}
 
-    def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint) -> pd.DataFrame:
-        """The measure's tables of all chosen checkpoints of a run."""
-        # raises where there is no checkpoint at all
-        last = run.resolve("last" if checkpoint == "all" else checkpoint)
+    def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint, advance: Advance) -> pd.DataFrame:
+        """The measure's tables of all chosen checkpoints of a run; `advance` hears of each."""
+        steps = _chosen(run, checkpoint)
         lacking = _lacking(measure, run)
         if lacking:
             raise MechdistillError(f"{run.path}: {lacking}, which {measure.name} needs; choose another run")
-        steps = run.steps if checkpoint == "all" else [last]
-        return pd.concat([self.table(measure, run, step) for step in steps], ignore_index=True)
+        tables: list[pd.DataFrame] = []
+        for step in steps:
+            tables.append(self.table(measure, run, step))
+            advance(f"{run.name} @{step}")
+        return pd.concat(tables, ignore_index=True)
 
     def table(self, measure: Measure, run: Run, step: int) -> pd.DataFrame:
         """A measure's table of one checkpoint, complete."""

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
+    from mechdistill.cli._grid import Grid
     from mechdistill.runs import Run
 
 
@@ -18,8 +18,8 @@ def about_teaching(run: "Run", log: "pd.DataFrame", checks: "pd.DataFrame") -> d
     columns: dict[str, Any] = {"until": next(iter(config.until.values()))} if config.until else {}
     for column, found in (
         ("stopped_at", pick(last, metrics.STOPPED_AT, LATER)),
-        ("routing_precision", pick(last, metrics.ROUTING_PRECISION, None)),
-        ("routing_recall", pick(last, metrics.ROUTING_RECALL, None)),
+        (metrics.ROUTING_PRECISION.name, pick(last, metrics.ROUTING_PRECISION, None)),
+        (metrics.ROUTING_RECALL.name, pick(last, metrics.ROUTING_RECALL, None)),
     ):
         columns |= {column: float(found["value"].iloc[0])} if len(found) else {}
     own = checks[(checks["arm"] == config.treatment) & (checks["seed"] == config.seed)]
@@ -36,9 +36,9 @@ def stops(results: "pd.DataFrame") -> Iterator[str]:
         yield f"{row['run']}: stopped at step {row['step']}, {reached}"
 
 
-def check_tables(checks: "pd.DataFrame") -> "Iterator[Table]":
+def check_tables(checks: "pd.DataFrame") -> "Iterator[Grid]":
     """What arms were taught against what they were meant to be; nothing where none is taught."""
-    from mechdistill.cli._print import table
+    from mechdistill.cli._grid import table
 
     if checks.empty:
         return

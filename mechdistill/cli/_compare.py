@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechdistill.cli._options import Json
+from mechdistill.cli._options import FigureFile, Json, NoFigure
+from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
+    from mechdistill.cli._grid import Grid
     from mechdistill.runs import Experiment
 
 
@@ -31,33 +32,43 @@ def compare(
         ),
     ] = None,
     json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
 ) -> None:
     """What distillation changed: every arm against its baseline over seeds, with intervals."""
+    from mechdistill.runs import FIGURES, check_directory
+
+    output = Output(json, figure, no_figure).check()
+    for path in (directory, other or directory):
+        check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots, training
     from mechdistill.cli._checks import check_tables
-    from mechdistill.cli._print import print_json, stderr, stdout, write_figure
+    from mechdistill.cli._console import stderr
 
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
     compared = analysis.compared(first, second, baseline=baseline, formed=formed)
     result = compared.table
-    if json:
-        print_json(result)
-    else:
+
+    def tables() -> "Iterator[Grid]":
         for metric, part in result.groupby("metric", sort=False):
-            stdout().print(_table(str(metric), part))
+            yield _table(str(metric), part)
         for experiment in (first, second) if second is not None else (first,):
-            for checks in check_tables(training.checks(experiment)):
-                stdout().print(checks)
-        for line in _inconclusive(result):
-            stderr.print(line)
+            yield from check_tables(training.checks(experiment))
+
+    present(
+        result,
+        tables,
+        lambda: plots.comparison_figure(result),
+        directory / FIGURES / "compare.html",
+        output,
+    )
+    for line in [] if json else _inconclusive(result):
+        stderr.print(line)
     stderr.print(f"used: {compared.used} of the {compared.named} runs that the experiment names")
     for line in compared.left_out:
         stderr.print(line)
-    if json:
-        return
-    write_figure(directory, "compare", plots.comparison_figure(result))
 
 
 def _experiment(path: Path) -> "Experiment":
@@ -69,9 +80,10 @@ def _experiment(path: Path) -> "Experiment":
     return found
 
 
-def _table(metric: str, part: "pd.DataFrame") -> "Table":
-    from mechdistill.cli._print import number, table
-    from mechdistill.tables import OUTCOMES
+def _table(metric: str, part: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import OUTCOMES, p_value
 
     outcome = OUTCOMES[metric]
     digits = outcome.digits
@@ -83,9 +95,9 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
             _pairs(row),
             number(row["difference"], digits),
             _interval(number(row["low"], digits), number(row["high"], digits)),
-            number(row["p"], 4),
-            number(row["p_sign_flip"], 4),
-            number(row["p_holm"], 4),
+            p_value(row["p"]),
+            p_value(row["p_sign_flip"]),
+            p_value(row["p_holm"]),
             number(row["effect_size"], 2),
             *(_followed(row, digits) if followed else []),
         ]
@@ -105,7 +117,7 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
     ]
     if followed:
         columns += ["formed at", "horizon", "not formed", "of baseline"]
-    return table(title, columns, rows, right=2)
+    return table(title, columns, rows, right=2, drop=("effect", "p (sign flip)", "baseline", "p (Holm)", "pairs"))
 
 
 def _pairs(row: "dict[Any, Any]") -> str:

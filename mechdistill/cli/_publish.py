@@ -18,7 +18,7 @@ def publish(
 ) -> None:
     """Write a finished run or experiment as a folder for others: model card, weights, metrics."""
     from mechdistill import publishing
-    from mechdistill.cli._print import stderr
+    from mechdistill.cli._console import stderr
     from mechdistill.runs import load
 
     publishing.publish(load(directory), folder, checkpoints=checkpoints, license=license)

@@ -32,7 +32,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=n_rows,
         cols=columns,
-        subplot_titles=runs,
+        subplot_titles=[f"{run} @{copy.loc[copy['run'] == run, 'step'].iloc[0]}" for run in runs],
         shared_yaxes=True,
         shared_xaxes="all",  # pyright: ignore[reportArgumentType]  (plotly's annotation says bool)
         horizontal_spacing=0.03,

@@ -1,5 +1,6 @@
 """Differences between twins with their intervals: what an arm did, and how sure we are."""
 
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -7,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdistill.plots._style import INK, arm_colours, styled
-from mechdistill.tables import OUTCOMES, metric
+from mechdistill.tables import OUTCOMES, metric, p_value
 
 
 def comparison_figure(table: pd.DataFrame) -> go.Figure:
@@ -66,8 +67,11 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
 def _hover(row: dict[Any, Any]) -> str:
     difference = "%{x:.4g}" if pd.notna(row["difference"]) else "no difference known"
     interval = f"[{row['low']:.4g}, {row['high']:.4g}]" if pd.notna(row["low"]) else str(row["note"])
-    p = f", p = {row['p']:.3g}" if pd.notna(row["p"]) else ""
-    lines = [f"{row['arm']} - {row['baseline']}: {difference}", interval, f"n = {row['n']}{p}"]
+    lines = [
+        f"{row['arm']} - {row['baseline']}: {difference}",
+        interval,
+        f"n = {row['n']}, p {escape(p_value(row['p']))}",
+    ]
     if pd.notna(row["horizon"]):
         lines += [
             f"formed from copy accuracy {row['threshold']:.3f} on, followed up to {row['horizon']} tokens",

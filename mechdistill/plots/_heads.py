@@ -50,12 +50,13 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     by_cell: dict[Hashable, pd.DataFrame] = dict(iter(table.groupby(["run", "metric", "step"], sort=False)))
     moving = bool((table.groupby("run")["step"].nunique() > 1).any())
     own_steps = {str(run): sorted(set(part["step"])) for run, part in table.groupby("run")}
+    named = {(arm, seed): str(run) for run, arm, seed in runs}
     scales = {str(name): _scale(_score(str(name)), part["value"]) for name, part in table.groupby("metric")}
 
     figure = make_subplots(
         rows=len(seeds),
         cols=len(arms),
-        subplot_titles=[f"{arm}, seed {seed}" for seed in seeds for arm in arms],
+        subplot_titles=[_title(named.get((arm, seed)), own_steps, moving) for seed in seeds for arm in arms],
         horizontal_spacing=0.12 / len(arms),
         vertical_spacing=min(0.25, 0.6 / len(seeds)),
     )
@@ -115,6 +116,16 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     return styled(figure, "What each head does: scores of heads and head pairs", height).update_layout(
         margin={"b": 110 if moving else 50, "t": 110}
     )
+
+
+def _title(run: str | None, own_steps: dict[str, list[int]], moving: bool) -> str:
+    """A run, and where it stands: at its step, or, under a slider, where it ends before others do."""
+    if run is None:
+        return ""
+    last, longest = own_steps[run][-1], max(steps[-1] for steps in own_steps.values())
+    if moving:
+        return run if last == longest else f"{run} to @{last}"
+    return f"{run} @{last}"
 
 
 def _score(name: str) -> Metric:

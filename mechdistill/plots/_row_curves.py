@@ -39,7 +39,7 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
                 y=part["value"],
                 mode="markers",
                 marker={"color": colour, "size": 6, "opacity": 0.75},
-                text=[f"{run}, row {row}" for run, row in zip(part["run"], part["row"], strict=True)],
+                text=[f"{run} @{step}, row {row}" for run, step, row in part[["run", "step", "row"]].to_numpy()],
                 hovertemplate="%{text}<br>entropy %{x:.2f} nats<br>KL %{y:.4f} nats<extra></extra>",
                 legendgroup=arm,
                 showlegend=False,
@@ -91,7 +91,7 @@ def _curves(
         of_arm = data[data["arm"] == arm]
         seeds = list(of_arm.groupby("seed"))
         several = len(seeds) > 1
-        lines = [(f"{arm}, seed {seed}", part.sort_values("tokens"), several) for seed, part in seeds]
+        lines = [(str(part["run"].iloc[0]), part.sort_values("tokens"), several) for _, part in seeds]
         if several:
             mean = of_arm.groupby("tokens", as_index=False)["value"].agg(["mean", "count"])
             complete = mean[mean["count"] == len(seeds)].rename(columns={"mean": "value"})

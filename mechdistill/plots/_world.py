@@ -1,12 +1,14 @@
 """A world at a glance: its transition matrix by entropy, how often tokens occur, and what can be copied where."""
 
+from html import escape
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdistill.plots._style import styled
-from mechdistill.tables import metrics
+from mechdistill.tables import metrics, shown
 from mechdistill.world import KnownWorld
 
 _MOST_SHOWN = 512  # tokens of the transition matrix
@@ -16,9 +18,7 @@ _PLAIN, _TRIGGER = "#0072B2", "#D55E00"
 def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
     """A `sandbox` table with the world's matrix: rows sorted by entropy, triggers in orange throughout."""
     order = np.argsort(sandbox.row_entropy, kind="stable")
-    names = [
-        sandbox.symbols[token] if sandbox.symbols[token].strip() else repr(sandbox.symbols[token]) for token in order
-    ]
+    names = [escape(shown(sandbox.symbols[token])) for token in order]
     is_trigger = sandbox.rate[order] == 1
     figure = make_subplots(
         rows=2,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._same import told_by_hash
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
+    from mechdistill.runs._where import as_argument, check_directory
     from mechdistill.runs._words import network, teachers, treatment, world
     from mechdistill.runs._writer import RunWriter, write_checks
 
@@ -30,6 +31,7 @@ _HOMES = {
     "RunWriter": "_writer",
     "Step": "_read",
     "Weights": "_weights",
+    "check_directory": "_where",
     "copy_run": "_copy",
     "exclusive": "_lock",
     "is_left_over": "_files",
@@ -37,6 +39,7 @@ _HOMES = {
     "load": "_read",
     "network": "_words",
     "numerics": "_numerics",
+    "as_argument": "_where",
     "remove_leftovers": "_files",
     "sql": "_query",
     "told_by_hash": "_same",
@@ -58,6 +61,8 @@ __all__ = [
     "RunWriter",
     "Step",
     "Weights",
+    "as_argument",
+    "check_directory",
     "copy_run",
     "exclusive",
     "is_left_over",

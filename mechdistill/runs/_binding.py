@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._files import read_json, write_json, write_text
-from mechdistill.runs._status import check_status
+from mechdistill.runs._lock import is_held
+from mechdistill.runs._status import INTERRUPTED, RUNNING, check_status
 
 KEY = "binding"  # of status.json and provenance.json
 SINCE = 3  # version of config.yaml
@@ -99,6 +100,8 @@ def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held |
     if file.exists():
         record, of, held = unsealed(file, read_json(file))
         record = check_status(record, file)
+        if record["state"] == RUNNING and not any(is_held(around) for around in run.resolve().parents[1:3]):
+            record["state"] = INTERRUPTED  # whoever trained it was killed; a teacher's run lies a folder deeper
     else:
         record, of, held = {"state": "waiting"}, None, None
     strict = isinstance(version, int) and version >= SINCE

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, NotStored
 from mechdistill.runs._binding import Owner
 from mechdistill.runs._files import remove_leftovers
 from mechdistill.runs._tables import Measured, read_measured, read_table, write_table
@@ -72,5 +72,5 @@ def cached(
             if other.step is None or (other.step == step and (measured is None or measured.source != by.source)):
                 other.path.unlink(missing_ok=True)
     except (MechdistillError, OSError) as error:
-        warnings.warn(f"not cached: {error}", stacklevel=2)
+        warnings.warn(f"not cached: {error}", NotStored, stacklevel=2)
     return table

@@ -65,6 +65,24 @@ def exclusive(experiment: Path) -> Generator[None]:
         lock.release()
 
 
+def is_held(experiment: Path) -> bool:
+    """Whether somebody is writing the experiment: the owner that its lock names lives and has been heard of lately."""
+    owner = _read_owner(experiment / ".lock.json")
+    if owner is None or (owner.host == platform.node() and not _lives(owner.pid)):
+        return False
+    return abs(time.time() - owner.heartbeat) < _FRESH
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return True
+
+
 def _write_owner(path: Path) -> None:
     write_json(path, {"host": platform.node(), "pid": os.getpid(), "heartbeat": time.time()})
 

@@ -18,11 +18,12 @@ from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Damaged, Held, Owner
 from mechdistill.runs._cache import CachedTable, cached, cached_tables
-from mechdistill.runs._files import is_directory, read_text, refuse_inner_links
+from mechdistill.runs._files import read_text, refuse_inner_links
 from mechdistill.runs._numerics import check_provenance
 from mechdistill.runs._same import differing_keys
 from mechdistill.runs._tables import Measured, read_table
 from mechdistill.runs._weights import Weights, load_weights
+from mechdistill.runs._where import check_directory
 from mechdistill.sandbox import Sandbox
 from mechdistill.tables import ROW_CURVES, Measure
 from mechdistill.world import World, differences, fingerprint
@@ -333,18 +334,4 @@ def _refuse_mixed_worlds(runs: list[Run]) -> None:
 def load(path: str | Path) -> Run | Experiment:
     """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""
     path = arguments.path(path, "path")
-    if not is_directory(path):
-        raise MechdistillError(f"{path}: no such directory; train one with `mechdistill train` or `md.train`")
-    if (path / layout.EXPERIMENT).exists():
-        return Experiment(path)
-    if (path / layout.CONFIG).exists():
-        return Run(path)
-    if any(path.glob(f"*/seed-*/{layout.CONFIG}")):
-        raise MechdistillError(f"{path / layout.EXPERIMENT}: missing, though runs lie there; restore it, or open a run")
-    inside = sorted(child.parent.name for child in path.glob(f"*/{layout.EXPERIMENT}"))
-    if inside:
-        raise MechdistillError(f"{path}: holds several experiments; choose one: {', '.join(inside)}")
-    raise MechdistillError(
-        f"{path}: neither a run nor an experiment (no {layout.CONFIG} or {layout.EXPERIMENT}); "
-        "give the directory that `mechdistill train` wrote"
-    )
+    return Experiment(path) if check_directory(path) == "experiment" else Run(path)

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mechdistill.errors import MechdistillError
 
+RUNNING, INTERRUPTED = "running", "interrupted"
+
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Occurrence,
         Table,
     )
-    from mechdistill.tables._frames import frame, headline, last_step, no_matching_by, pick, with_run
+    from mechdistill.tables._frames import frame, headline, last_step, no_matching_by, pick, since_half, with_run
     from mechdistill.tables._measures import (
         ABLATE,
         INDUCTION_SCORES,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         resolve,
     )
     from mechdistill.tables._schemas import CHECK_TABLE, COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables._text import p_value, shown
     from mechdistill.tables.checks import CHECKS, Check
     from mechdistill.tables.metrics import (
         HEADLINES,
@@ -94,8 +95,11 @@ _HOMES = {
     "headline": "_frames",
     "last_step": "_frames",
     "metric": "metrics",
+    "p_value": "_text",
     "pick": "_frames",
     "resolve": "_measures",
+    "shown": "_text",
+    "since_half": "_frames",
     "title": "metrics",
     "train_divergence": "metrics",
     "with_run": "_frames",
@@ -147,8 +151,11 @@ __all__ = [
     "metric",
     "metrics",
     "no_matching_by",
+    "p_value",
     "pick",
     "resolve",
+    "shown",
+    "since_half",
     "title",
     "train_divergence",
     "with_run",

@@ -11,7 +11,7 @@ from mechdistill.tables._columns import (
     Column,
     Table,
 )
-from mechdistill.tables.metrics import HEADLINES
+from mechdistill.tables.metrics import HEADLINES, ROUTING_PRECISION, ROUTING_RECALL
 
 METRICS_LOG = Table("metrics", (*METRIC_COLUMNS, BUCKET, OCCURRENCE))
 """Inline metrics: one row a metric and evaluation."""
@@ -73,11 +73,11 @@ TRAINED = Table(
         Column("state", "string", "finished, interrupted, failed or waiting"),
         Column("seconds", "float64", "wall-clock seconds of training, evaluation and writing"),
         Column("path", "string", "directory of the run"),
-        *(Column(headline.column, "float64", headline.title) for headline in HEADLINES),
+        *(Column(headline.name, "float64", headline.title) for headline in HEADLINES),
         Column("until", "float64", "copy accuracy at which it had to stop; null: trained to the end of its budget"),
         Column("stopped_at", "float64", "copy accuracy at which it did, on the sequences that decide"),
-        Column("routing_precision", "float64", "share of routed positions that are copyable; null: routes none"),
-        Column("routing_recall", "float64", "share of copyable positions that are routed; null: routes none"),
+        Column(ROUTING_PRECISION.name, "float64", "share of routed positions that are copyable; null: routes none"),
+        Column(ROUTING_RECALL.name, "float64", "share of copyable positions that are routed; null: routes none"),
         Column("failed_checks", "string", "manipulation checks that it does not pass; null: none"),
     ),
 )

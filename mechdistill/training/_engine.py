@@ -133,6 +133,7 @@ _stop: Any = None  # in a worker: set when it shall stop
 
 def _start_worker(messages: Any, stop: Any, plugins: tuple[str, ...]) -> None:
     global _messages, _stop
+    sys.stdout = sys.stderr  # what is printed here, by a user's definition or a library, is no result
     for file in plugins:  # before any config arrives that only they can read
         plugin(file)
     _messages, _stop = messages, stop

@@ -8,8 +8,7 @@ from mechdistill.config import to_yaml
 from mechdistill.runs import Experiment
 from mechdistill.tables import COMPARISON
 from mechdistill.training import train
-from tests.cli.test_cli import mechdistill
-from tests.helpers import micro
+from tests.helpers import mechdistill, micro
 from tests.training.test_training import opened
 
 

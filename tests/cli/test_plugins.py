@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ import pytest
 import mechdistill as md
 from mechdistill.config import to_yaml
 from mechdistill.runs import Experiment
-from tests.cli.test_cli import mechdistill
 from tests.helpers import copied, micro, rewritten
 
 SCORE = '''
@@ -38,6 +39,12 @@ def count_parameters(subject):
     """The number of parameters. Range: from 1; chance: none."""
     return pd.DataFrame([WEIGHTS.row(float(sum(p.numel() for p in subject.model.parameters())))])
 '''
+
+
+def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, since what a file defines stays for the life of one."""
+    command = [sys.executable, "-m", "mechdistill", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture
