@@ -104,7 +104,7 @@ def _without_checkpoint(run: Run, checkpoint: Checkpoint) -> str | None:
 
 def _chosen(run: Run, checkpoint: Checkpoint) -> list[int]:
     """Steps to measure; raises `MechdistillError` where there is no checkpoint at all, or not the one that is named."""
-    last = run.resolve("last" if checkpoint == "all" else _step(checkpoint))
+    last = run.resolve("last" if isinstance(checkpoint, str) else checkpoint)  # raises where there is none at all
     return run.steps if checkpoint == "all" else [last]
 
 

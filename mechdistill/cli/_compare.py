@@ -10,6 +10,8 @@ from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
     from mechdistill.cli._grid import Grid

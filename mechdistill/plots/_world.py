@@ -34,15 +34,15 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
         vertical_spacing=0.16,
     )
     # every row of a large world would be more cells than a browser draws
-    shown = np.linspace(0, len(order) - 1, min(len(order), _MOST_SHOWN)).round().astype(int)
-    probabilities = sandbox.pi[np.ix_(order[shown], order[shown])]
+    drawn = np.linspace(0, len(order) - 1, min(len(order), _MOST_SHOWN)).round().astype(int)
+    probabilities = sandbox.pi[np.ix_(order[drawn], order[drawn])]
     with np.errstate(divide="ignore"):
         figure.add_trace(
             go.Heatmap(
                 z=np.log10(np.maximum(probabilities, 1e-4)),
                 customdata=probabilities,
-                x=[f"to {names[i]}" for i in shown],
-                y=[f"from {names[i]}" for i in shown],
+                x=[f"to {names[i]}" for i in drawn],
+                y=[f"from {names[i]}" for i in drawn],
                 colorscale="Cividis",
                 colorbar={"title": "log10 π", "len": 0.42, "y": 0.8, "x": 0.455},
                 hovertemplate="%{y} %{x}: %{customdata:.4f}<extra></extra>",

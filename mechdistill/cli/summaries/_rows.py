@@ -34,8 +34,6 @@ def row_curves(data: pd.DataFrame) -> Iterator[Grid]:
     headers = [f"KL, rows H {b['min']:.2f}-{b['max']:.2f}" for b in buckets.to_dict("records")]
     columns = ["run", "step", *headers, *(label for _, _, label in _COPYING)]
     said = no_matching_by(curves)
-    title = (
-        f"KL to the oracle by row entropy, and copying by occurrence (nats{f'; no matching: {said}' if said else ''})"
-    )
+    unit = f"nats; no matching: {said}" if said else "nats"
     drop = (*headers[1:-1], _COPYING[0][2])  # the ends of the range of entropies tell most
-    yield table(title, columns, rows, drop=drop)
+    yield table(f"KL to the oracle by row entropy, and copying by occurrence ({unit})", columns, rows, drop=drop)
