@@ -96,12 +96,14 @@ def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held |
     Raises `MechdistillError` if status.json is damaged or another run's, or missing though the run has been trained.
     """
     file = run / layout.STATUS
-    record, of, held = unsealed(file, read_status(run))
-    strict = isinstance(version, int) and version >= SINCE
+    # first, so that what there must be is never older than what is said of it
+    record = {key: value for key, value in read_status(run).items() if key != KEY}
     if not file.exists():
-        if strict and layout.is_trained(run):
+        if isinstance(version, int) and version >= SINCE and layout.is_trained(run):
             raise Damaged(f"{file}: missing; restore it, or train again to have it and the run made anew")
-    elif of is not None or layout.is_trained(run):  # a run that failed before it began has nothing to belong to
+        return record, None
+    _, of, held = unsealed(file, read_json(file))
+    if of is not None or layout.is_trained(run):  # a run that failed before it began has nothing to belong to
         owner(run, config, version).claim(file, of)
     return record, held
 
