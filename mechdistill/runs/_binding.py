@@ -97,18 +97,15 @@ def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held |
     Raises `MechdistillError` if status.json is damaged or another run's, or missing though the run has been trained.
     """
     file = run / layout.STATUS
-    if file.exists():
-        record, of, held = unsealed(file, read_json(file))
-        record = check_status(record, file)
-        if record["state"] == RUNNING and not any(is_held(around) for around in run.resolve().parents[1:3]):
-            record["state"] = INTERRUPTED  # whoever trained it was killed; a teacher's run lies a folder deeper
-    else:
-        record, of, held = {"state": "waiting"}, None, None
-    strict = isinstance(version, int) and version >= SINCE
     if not file.exists():
-        if strict and layout.is_trained(run):
+        if isinstance(version, int) and version >= SINCE and layout.is_trained(run):
             raise Damaged(f"{file}: missing; restore it, or train again to have it and the run made anew")
-    elif of is not None or layout.is_trained(run):  # a run that failed before it began has nothing to belong to
+        return {"state": "waiting"}, None
+    record, of, held = unsealed(file, read_json(file))
+    record = check_status(record, file)
+    if record["state"] == RUNNING and not any(is_held(around) for around in run.resolve().parents[1:3]):
+        record["state"] = INTERRUPTED  # whoever trained it was killed; a teacher's run lies a folder deeper
+    if of is not None or layout.is_trained(run):  # a run that failed before it began has nothing to belong to
         owner(run, config, version).claim(file, of)
     return record, held
 

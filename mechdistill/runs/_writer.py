@@ -15,7 +15,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import _binding, _metrics
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Damaged, End, Held, Owner
-from mechdistill.runs._files import refuse_inner_links, write_json, write_text
+from mechdistill.runs._files import read_json, refuse_inner_links, write_json, write_text
 from mechdistill.runs._numerics import provenance
 from mechdistill.runs._read import Run
 from mechdistill.runs._same import differing_keys
@@ -129,7 +129,7 @@ class RunWriter:
                 reason = str(error).rpartition(";")[0]
         elif layout.is_trained(self.path) and not status.exists():
             reason = f"{status}: missing"
-        elif self.status["state"] == "interrupted" and self.status["step"] > 0:
+        elif status.exists() and (said := read_json(status))["state"] == "interrupted" and said["step"] > 0:
             reason = f"{path}: missing"
         if reason:
             warnings.warn(f"{reason}; the run is trained afresh", stacklevel=4)
