@@ -42,7 +42,8 @@ def compare(
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
-    result = analysis.compare(first, second, baseline=baseline, formed=formed)
+    with analysis.progress("compare"):
+        result = analysis.compare(first, second, baseline=baseline, formed=formed)
     present(
         result,
         lambda: (_table(str(metric), part) for metric, part in result.groupby("metric", sort=False)),
