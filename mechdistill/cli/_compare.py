@@ -50,7 +50,8 @@ def compare(
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
-    compared = analysis.compared(first, second, baseline=baseline, formed=formed)
+    with analysis.progress("compare"):
+        compared = analysis.compared(first, second, baseline=baseline, formed=formed)
     result = compared.table
 
     def tables() -> "Iterator[Grid]":

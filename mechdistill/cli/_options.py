@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
+
+def known_presets(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from mechdistill.config import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Fresh = Annotated[bool, typer.Option("--no-cache", help="Compute anew instead of reading cached tables.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A run or an experiment directory.")]

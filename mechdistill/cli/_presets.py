@@ -5,9 +5,13 @@ from typing import Annotated
 
 import typer
 
+from mechdistill.cli._options import known_presets
+
 
 def presets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this preset's file.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Print this preset's file.", autocompletion=known_presets)
+    ] = None,
 ) -> None:
     """List the presets, or print one as a file to start from."""
     from mechdistill.cli._console import show

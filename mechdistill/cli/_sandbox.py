@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechdistill.cli._options import FigureFile, Json, NoFigure
+from mechdistill.cli._options import FigureFile, Json, NoFigure, known_presets
 from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
@@ -22,7 +22,9 @@ def sandbox(
         Path | None,
         typer.Argument(metavar="[EXPERIMENT.yaml|DIR]", help="An experiment file, a run or an experiment directory."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="The world of a preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The world of a preset.", autocompletion=known_presets)
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like sandbox.vocab=32.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechdistill.cli._interrupts import INTERRUPTED
-from mechdistill.cli._options import Json
+from mechdistill.cli._options import Json, known_presets
 from mechdistill.errors import MechdistillError
 from mechdistill.tables import MEASURES
 
@@ -29,7 +29,10 @@ def train(
             help="Experiment file, or a directory to resume; without one, a preset.",
         ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A preset: see `mechdistill presets`.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A preset: see `mechdistill presets`.", autocompletion=known_presets),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like training.lr=1e-3."),

@@ -153,7 +153,7 @@ def test_a_number_is_whole_or_its_column_is_named_as_left_out(
 def test_columns_go_in_the_order_that_is_stated_and_the_names_stay_different() -> None:
     rows = [["dpt-90-routed-to-the-lowest/seed-0", "0.1234", "2"], ["dpt-90-routed-to-the-highest/seed-0", "0.5", "3"]]
     grid = Grid("", ["run", "value", "n"], rows, drop=("value",))
-    wide, narrow, thin = ("\n".join(line.text for line in grid.lines(width)) for width in (80, 45, 36))
+    wide, narrow, thin = ("\n".join(line.text for line in grid.lines(width)) for width in (80, 45, 32))
     assert "lowest/seed-0  " in wide
     assert "left out" not in wide + narrow
     for shown in (narrow, thin):
@@ -162,8 +162,9 @@ def test_columns_go_in_the_order_that_is_stated_and_the_names_stay_different() -
         assert "…" in second
         assert second.endswith("seed-0")
     assert "(1 column left out: value" in thin
-    side = Grid("", ["", "spt", "dpt"], [["a", "1.00", "2.00"]] * 2, turn=True)
-    assert next(side.lines(9)).text.split() == ["a", "a"]
+    side = Grid("", ["", "spt", "dpt", "old"], [["best", "1.00", "2.00", "3.00"]], turn=True)
+    turned = [line.text.split() for line in side.lines(12)]
+    assert turned == [["best"], ["spt", "1.00"], ["dpt", "2.00"], ["old", "3.00"]]
     assert [line.text for line in Facts("", {"key": "1e-3 and 22"}).lines(25)] == ["key  1e-3 and 22"]
 
 
