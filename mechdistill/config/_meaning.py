@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from mechdistill.config._alike import normal_teacher
 from mechdistill.config._base import check_reached
 from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, OccurrenceWeights, OptimalAlpha, StagedAlpha
 from mechdistill.config._sandbox import SandboxConfig
@@ -22,6 +23,10 @@ def check_meaning(
     if arm.routing is not None:
         _under("routing", arm.routing.check_cut, sandbox.seq_len, training.batch, sandbox.vocab)
     _check_routed_class(arm)
+    for name, teacher in parts.items():
+        what = {normal_teacher(part, parts, sandbox) for part in teacher.parts}
+        if len(teacher.parts) > 1 and len(what) == 1:
+            raise ValueError(f"teacher={arm.teacher}: {name} is of equal teachers, which equals {teacher.parts[0]}")
     if arm.teacher is not None:
         _check_teacher(arm, parts[arm.teacher])
 

@@ -10,7 +10,7 @@ from mechdistill.config import RunConfig, expand
 from mechdistill.errors import MechdistillError
 from tests.helpers import micro
 
-PARTS = {"oracle": {"kind": "oracle"}, "flat": {"kind": "uniform"}, "rows": {"kind": "bigram"}}
+PARTS = {"oracle": {"kind": "oracle"}, "flat": {"kind": "uniform"}, "truth": {"kind": "oracle"}}
 
 
 def arm(**settings: Any) -> dict[str, Any]:
@@ -64,6 +64,7 @@ EQUAL = [
     (taught_by({"kind": "temperature", "of": "young", "temperature": 1}), "equals the teacher young; use that"),
     (taught_by({"kind": "ensemble", "of": ["young", "young"]}), "equals that teacher"),
     (taught_by({"kind": "splice", "copyable": "young", "elsewhere": "young"}), "equals that teacher"),
+    (taught_by({"kind": "ensemble", "of": ["oracle", "truth"]}), "t is of equal teachers, which equals oracle"),
     (taught_by({"kind": "progressive", "of": "young", "stages": [[0, 1]]}), "equals the teacher young"),
     (taught_by({"kind": "progressive", "of": "young", "stages": [[0, 0.5], [0.5, 0.5]]}), "drop it"),
     (taught_by({"kind": "progressive", "of": "young", "stages": [[0, 0.5], [0.99, 1]]}), "none of the 24 steps"),
