@@ -13,13 +13,14 @@ from typing import Any, Literal, SupportsIndex
 import pandas as pd
 
 from mechdistill import arguments
+from mechdistill.analysis._arms import arms
 from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.positions import HELD_OUT
 from mechdistill.runs import Experiment, Measured, Run
 from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
-from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_run
+from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_arms, with_run
 
 Checkpoint = SupportsIndex | Literal["last", "all"]
 
@@ -51,7 +52,7 @@ class Applied:
         session = _Session(fresh)
         chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
         if isinstance(target, Run):
-            return session.stacked(self.measure, target, chosen)
+            return with_arms(session.stacked(self.measure, target, chosen), arms(target))
         tables: list[pd.DataFrame] = []
         left_out: list[str] = []
         for run in target.runs:
@@ -67,7 +68,7 @@ class Applied:
             )
         for reason in left_out:
             warnings.warn(f"left out: {reason}", stacklevel=2)
-        return pd.concat(tables, ignore_index=True)
+        return with_arms(pd.concat(tables, ignore_index=True), arms(target))
 
 
 def measured(name: str) -> Applied:

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from mechdistill import arguments, stats
+from mechdistill.analysis._arms import arms
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.runs import Experiment, Run
-from mechdistill.tables import LATER, OUTCOMES, last_step, metrics, pick
+from mechdistill.tables import LATER, OUTCOMES, last_step, metrics, pick, with_arms
 
 
 def compare(
@@ -45,7 +46,8 @@ def compare(
     _left_out({run.config.treatment for run in runs if run not in same}, f"in another sandbox than {baseline}")
     if len({run.config.treatment for run in same}) < 2:
         raise MechdistillError(f"{first.path}: only {baseline} has finished runs in its sandbox; train another arm")
-    return _compare(outcomes([(run.config.treatment, run) for run in same], formed), baseline)
+    table = _compare(outcomes([(run.config.treatment, run) for run in same], formed), baseline)
+    return with_arms(table, arms(first))
 
 
 def _check(first: Any, second: Any, baseline: Any, formed: Any) -> None:

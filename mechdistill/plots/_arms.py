@@ -7,9 +7,21 @@ arms apart in grey. The study's usual arms have looks of their own, which no oth
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mechdistill.config import TEACHER_ARM
+import pandas as pd
 
-_KNOWN = ("spt", "dpt-90", "dpt-50", "dpt-90-oracle", "spt-2x", "spt-downweight", "dpt-90-routed", "dpt-90-random-route")
+from mechdistill.config import TEACHER_ARM
+from mechdistill.tables import arms_of
+
+_KNOWN = (
+    "spt",
+    "dpt-90",
+    "dpt-50",
+    "dpt-90-oracle",
+    "spt-2x",
+    "spt-downweight",
+    "dpt-90-routed",
+    "dpt-90-random-route",
+)
 _RESERVED = ("#0072B2", "#D55E00", "#998B54", "#1B1B1B", "#00966F", "#CC6FA8", "#4B1F86", "#6E1A10")
 _FURTHER = ("#00616B", "#8A5FD0", "#6F7D12", "#3A8FC7")
 _GREYS = ("#595959", "#767676", "#8C8C8C")  # of teachers
@@ -56,6 +68,12 @@ def arm_colours(arms: Iterable[str]) -> dict[str, Look]:
             looks[arm] = _look(_RESERVED + _FURTHER, others)
             others += 1
     return looks
+
+
+def looks(table: pd.DataFrame) -> dict[str, Look]:
+    """The look of each arm in a table, among all arms of its experiment."""
+    whole = arm_colours(arms_of(table))
+    return {arm: whole[arm] for arm in dict.fromkeys(map(str, table["arm"]))}
 
 
 def _look(colours: tuple[str, ...], slot: int) -> Look:

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from mechdistill.plots._style import styled
+from mechdistill.plots._style import page, styled
 from mechdistill.tables import metrics
 from mechdistill.world import KnownWorld
 
@@ -19,19 +18,9 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
         sandbox.symbols[token] if sandbox.symbols[token].strip() else repr(sandbox.symbols[token]) for token in order
     ]
     is_trigger = sandbox.rate[order] == 1
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        column_widths=[0.5, 0.5],
-        subplot_titles=[
-            "Transition probabilities, rows by entropy",
-            "Row entropy",
-            "Stationary law",
-            "Share of positions that can be copied",
-        ],
-        horizontal_spacing=0.1,
-        vertical_spacing=0.16,
-    )
+    titles = ["Transition probabilities, rows by entropy", "Row entropy", "Stationary law"]
+    made = page([*titles, "Share of positions that can be copied"], 2, 290, horizontal_spacing=0.17)
+    figure = made.figure
     probabilities = sandbox.pi[order][:, order]
     with np.errstate(divide="ignore"):
         figure.add_trace(
@@ -41,7 +30,16 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
                 x=[f"to {name}" for name in names],
                 y=[f"from {name}" for name in names],
                 colorscale="Cividis",
-                colorbar={"title": "log10 π", "len": 0.42, "y": 0.8, "x": 0.455},
+                colorbar={
+                    "title": {"text": "log₁₀ π", "side": "top"},
+                    "lenmode": "pixels",
+                    "len": 290,
+                    "y": 1,
+                    "yanchor": "top",
+                    "x": 0.425,
+                    "xanchor": "left",
+                    "thickness": 14,
+                },
                 hovertemplate="%{y} %{x}: %{customdata:.4f}<extra></extra>",
             ),
             row=1,
@@ -83,6 +81,7 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
         figure.add_trace(go.Scatter(x=part["position"], y=part["value"], name=name, **style), row=2, col=2)
     figure.update_xaxes(title_text="position", row=2, col=2)
     figure.update_yaxes(title_text="share", rangemode="tozero", row=2, col=2)
-    return styled(figure, "The world", 820).update_layout(
-        bargap=0.15, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.06}
+    legend = ["simulated", "computed"]
+    return styled(made, "The world: what follows what, and what can be copied", legend=legend).update_layout(
+        bargap=0.15
     )

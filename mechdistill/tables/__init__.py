@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Occurrence,
         Table,
     )
-    from mechdistill.tables._frames import frame, headline, last_step, pick, with_run
+    from mechdistill.tables._frames import arms_of, frame, headline, last_step, pick, with_arms, with_run
     from mechdistill.tables._measures import (
         ABLATE,
         INDUCTION_SCORES,
@@ -86,6 +86,7 @@ _HOMES = {
     "Occurrence": "_columns",
     "Outcome": "metrics",
     "Table": "_columns",
+    "arms_of": "_frames",
     "frame": "_frames",
     "headline": "_frames",
     "last_step": "_frames",
@@ -94,6 +95,7 @@ _HOMES = {
     "resolve": "_measures",
     "title": "metrics",
     "train_divergence": "metrics",
+    "with_arms": "_frames",
     "with_run": "_frames",
     "metrics": "metrics",
 }
@@ -133,6 +135,7 @@ __all__ = [
     "Occurrence",
     "Outcome",
     "Table",
+    "arms_of",
     "frame",
     "headline",
     "last_step",
@@ -142,6 +145,7 @@ __all__ = [
     "resolve",
     "title",
     "train_divergence",
+    "with_arms",
     "with_run",
 ]
 
