@@ -38,6 +38,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
         for ablation in reversed(ablations):  # plotly stacks a group upwards
             groups = part[part["ablation"] == ablation].groupby("label", sort=False)
             stats = groups["value"].agg(["mean", "min", "max"])
+            drawn = stats[["min", "max"]].where(stats["min"] < stats["max"])  # no line where there is one draw
             control, heads = groups["control"].first(), groups["heads"].first()
             figure.add_trace(
                 go.Bar(
@@ -51,8 +52,8 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
                     error_x={
                         "type": "data",
                         "symmetric": False,
-                        "array": stats["max"] - stats["mean"],
-                        "arrayminus": stats["mean"] - stats["min"],
+                        "array": drawn["max"] - stats["mean"],
+                        "arrayminus": stats["mean"] - drawn["min"],
                         "color": INK,
                         "thickness": 1.2,
                         "width": 3,
@@ -69,7 +70,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
             showticklabels=at["col"] == 1,
             **at,
         )
-        figure.update_xaxes(title_text=title(shown), matches="x", nticks=5, **at)
+        figure.update_xaxes(title_text=title(shown), matches="x", nticks=5, zeroline=True, **at)
     clear_empty(figure, runs, made.places)
     loss = "copy loss (occurrence ≥ 2)" if copying else "KL to the oracle (there is nothing to copy)"
     heading = f"Rise of the {loss} when heads are knocked out; controls in grey"

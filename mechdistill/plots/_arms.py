@@ -79,9 +79,9 @@ def looks(table: pd.DataFrame) -> dict[str, Look]:
 def _look(colours: tuple[str, ...], slot: int) -> Look:
     """A slot's look: each time that colours come round again the dash moves on, and when all pairs are used, the
     symbol."""
-    n_colours, n_dashes = len(colours), len(_DASHES)
+    turn, place = divmod(slot, len(colours))
     return Look(
-        colours[slot % n_colours],
-        _DASHES[(slot + slot // n_colours) % n_dashes],
-        _SYMBOLS[(slot + slot // (n_colours * n_dashes)) % len(_SYMBOLS)],
+        colours[place],
+        _DASHES[(place + turn) % len(_DASHES)],
+        _SYMBOLS[(slot + turn // len(_DASHES)) % len(_SYMBOLS)],
     )

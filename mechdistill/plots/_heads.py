@@ -49,7 +49,7 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     own_steps = {str(run): sorted(set(part["step"])) for run, part in table.groupby("run")}
     scales = {str(name): _scale(_score(str(name)), part["value"]) for name, part in table.groupby("metric")}
 
-    made = page(order, columns, 200, horizontal_spacing=0.04 + 0.03 * columns)
+    made = page(order, columns, 200, horizontal_spacing=0.07)
     figure, place = made.figure, dict(zip(order, made.places, strict=True))
     cells = [_Cell(run, name) for name in names for run in runs]
 

@@ -31,7 +31,8 @@ def plain_figure(measure: Measure, table: pd.DataFrame) -> go.Figure:
             if moving:
                 curve = part.groupby("tokens", as_index=False)["value"].mean()
                 line = {"color": look.colour, "dash": look.dash}
-                figure.add_trace(go.Scatter(x=curve["tokens"], y=curve["value"], line=line, **about), **at)
+                points = {"mode": "lines+markers", "line": line, "marker": {"symbol": look.symbol, "size": 7}}
+                figure.add_trace(go.Scatter(x=curve["tokens"], y=curve["value"], **points, **about), **at)
             else:
                 places = [_place(row, keys) for row in part.to_dict("records")]
                 figure.add_trace(go.Bar(x=places, y=part["value"], marker={"color": look.colour}, **about), **at)

@@ -66,9 +66,9 @@ def row_curves_figure(table: pd.DataFrame) -> go.Figure:
 
 
 def _kl_axis(figure: go.Figure, place: dict[str, Any]) -> None:
-    text = {"text": title(metrics.KL)}
-    minor = {"showgrid": True, "gridcolor": "#F3F4F5"}
-    figure.update_yaxes({"type": "log", "dtick": 1, "title": text, "minor": minor}, **place)
+    values = [digit * 10.0**power for power in range(-9, 3) for digit in (1, 2, 5)]
+    ticks = {"tickvals": values, "ticktext": [f"{value:g}" for value in values]}
+    figure.update_yaxes({"type": "log", "title": {"text": title(metrics.KL)}, **ticks}, **place)
 
 
 def _bucket_means(table: pd.DataFrame) -> pd.DataFrame:

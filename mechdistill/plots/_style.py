@@ -11,11 +11,12 @@ from plotly.subplots import make_subplots
 INK = "#2B2F36"  # 13:1 on white
 FAINT = "#5F6771"  # 5.7:1
 _GRID, _AXIS = "#E6E8EB", "#8A929B"
-SHADES = (("#0072B2", "#8C8C8C"), ("#3A8FC7", "#B0B0B0"), ("#003F66", "#595959"), ("#00616B", "#767676"))
+SHADES = (("#0072B2", "#767676"), ("#3A8FC7", "#949494"), ("#003F66", "#595959"), ("#00616B", "#868686"))
 """Slots of blue for what is measured, each with the grey of its controls."""
 
 _AXES = {
     "gridcolor": _GRID,
+    "zeroline": False,
     "zerolinecolor": _AXIS,
     "linecolor": _AXIS,
     "showline": True,
@@ -36,10 +37,9 @@ TEMPLATE = go.layout.Template(
             "x": 0,
             "xref": "container",
             "xanchor": "left",
-            "y": 1,
             "yref": "container",
             "yanchor": "top",
-            "pad": {"t": 16, "l": 16},
+            "pad": {"l": 16},
             "font": {"size": 17},
         },
         "hoverlabel": {
@@ -48,12 +48,11 @@ TEMPLATE = go.layout.Template(
         },
         "legend": {
             "orientation": "h",
-            "x": 0,
+            "x": 0.012,
             "xref": "container",
             "xanchor": "left",
             "yref": "container",
             "yanchor": "top",
-            "title": {"text": ""},
             "itemwidth": 40,
         },
         "xaxis": _AXES,
@@ -65,7 +64,7 @@ TEMPLATE = go.layout.Template(
 _HEADING, _LINE, _BOTTOM, _GAP = 58, 18, 64, 78
 _NARROWEST = 720  # what figures are laid out for, and the characters that then surely fit into a panel's title
 _FITS = {1: 90, 2: 44, 3: 27}
-_PAGE = 80  # characters of a heading's line
+_PAGE = 88  # characters of a heading's line
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,8 @@ def page(titles: Sequence[str], columns: int, panel: int, **options: Any) -> Pag
     rows = -(-len(titles) // columns)
     gap = _GAP + _LINE * lines
     plots = rows * panel + (rows - 1) * gap
-    figure = make_subplots(rows=rows, cols=columns, subplot_titles=broken, vertical_spacing=gap / plots, **options)
+    between = gap / plots if rows > 1 else 0.0
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=broken, vertical_spacing=between, **options)
     places = [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
     return Page(figure, places, plots, lines)
 
@@ -103,7 +103,7 @@ def styled(made: Page, heading: str, *, legend: Sequence[str] = (), above: int =
     height = room + made.plots + _BOTTOM + below
     return made.figure.update_layout(
         template=TEMPLATE,
-        title={"text": heading},
+        title={"text": heading, "y": 1 - (16 + 12 * heading.count("<br>")) / height},
         height=height,
         margin={"l": 64, "r": 20, "t": room, "b": _BOTTOM + below},
         legend={"y": 1 - top / height},
@@ -111,7 +111,8 @@ def styled(made: Page, heading: str, *, legend: Sequence[str] = (), above: int =
 
 
 def _broken(text: str, width: int) -> str:
-    return "<br>".join(textwrap.wrap(text, width)) or text
+    joined = text.replace("≥ ", "≥\u00a0")  # a number stays beside its sign
+    return "<br>".join(textwrap.wrap(joined, width)) or text
 
 
 def to_html(figure: go.Figure) -> str:

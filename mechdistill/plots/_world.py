@@ -45,8 +45,8 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
             row=1,
             col=1,
         )
-    figure.update_xaxes(showticklabels=False, title_text="next token", row=1, col=1)
-    figure.update_yaxes(showticklabels=False, title_text="current token", autorange="reversed", row=1, col=1)
+    figure.update_xaxes(showticklabels=False, ticks="", title_text="next token", row=1, col=1)
+    figure.update_yaxes(showticklabels=False, ticks="", title_text="current token", autorange="reversed", row=1, col=1)
     colours = [_TRIGGER if trigger else _PLAIN for trigger in is_trigger]
     place = np.arange(len(order))
     for row, column, values, title in (
@@ -66,7 +66,7 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
             col=column,
         )
         figure.update_xaxes(
-            title_text="tokens by row entropy (orange: triggers)", showticklabels=False, row=row, col=column
+            title_text="tokens by row entropy (orange: triggers)", showticklabels=False, ticks="", row=row, col=column
         )
         figure.update_yaxes(title_text=title, row=row, col=column)
     for metric, name, style in (
