@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mechdistill.errors import MechdistillError, did_you_mean, quoted
+from mechdistill.errors import MechdistillError, quoted
 
 
 def whole(value: Any, name: str, least: int = 0) -> int:
@@ -48,9 +48,9 @@ def path(value: Any, name: str) -> Path:
 
 
 def one_of(value: Any, name: str, words: Collection[str]) -> str:
-    """One of some words; raises `MechdistillError` with the nearest."""
+    """One of some words; raises `MechdistillError` that names them all."""
     if not isinstance(value, str) or value not in words:
-        raise MechdistillError(f"{name}={quoted(value)}: {did_you_mean(str(value), words)}")
+        raise MechdistillError(f"{name}={quoted(value)}: must be {' or '.join(map(repr, words))}")
     return value
 
 

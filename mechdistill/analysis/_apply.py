@@ -14,6 +14,7 @@ import pandas as pd
 
 from mechdistill import arguments
 from mechdistill.ambient import neutral
+from mechdistill.analysis._arms import arms
 from mechdistill.analysis._progress import Advance, progress
 from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError, quoted
@@ -21,7 +22,7 @@ from mechdistill.positions import HELD_OUT
 from mechdistill.runs import Experiment, Measured, Run
 from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
-from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_run
+from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_arms, with_run
 
 Checkpoint = SupportsIndex | Literal["last", "all"]
 
@@ -55,8 +56,8 @@ class Applied:
         chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
         if isinstance(target, Run):
             with progress(self.measure.name, len(_chosen(target, chosen))) as advance:
-                return session.stacked(self.measure, target, chosen, advance)
-        return self._of_all(session, target, chosen)
+                return with_arms(session.stacked(self.measure, target, chosen, advance), arms(target))
+        return with_arms(self._of_all(session, target, chosen), arms(target))
 
     def _of_all(self, session: "_Session", target: Experiment, chosen: Checkpoint) -> pd.DataFrame:
         tables: list[pd.DataFrame] = []

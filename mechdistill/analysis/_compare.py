@@ -22,10 +22,11 @@ from mechdistill.analysis._account import (
     leaving_out,
     left_out,
 )
+from mechdistill.analysis._arms import arms
 from mechdistill.analysis._threshold import formation_threshold
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.runs import Experiment, Run
-from mechdistill.tables import COMPARISON, LATER, OUTCOMES, frame, last_step, metrics, pick
+from mechdistill.tables import COMPARISON, LATER, OUTCOMES, frame, last_step, metrics, pick, with_arms
 
 
 class Comparison(NamedTuple):
@@ -68,7 +69,10 @@ def compared(
 ) -> Comparison:
     """What `compare` gives, with the account of all runs beside it in place of warnings."""
     _check(first, second, baseline, formed)
-    return _within(first, baseline, formed) if second is None else _between(first, second, formed)
+    if second is not None:
+        return _between(first, second, formed)
+    found = _within(first, baseline, formed)
+    return found._replace(table=with_arms(found.table, arms(first)))
 
 
 def _check(first: Any, second: Any, baseline: Any, formed: Any) -> None:

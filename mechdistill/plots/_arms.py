@@ -7,7 +7,10 @@ arms apart in grey. The study's usual arms have looks of their own, which no oth
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import pandas as pd
+
 from mechdistill.config import TEACHER_ARM
+from mechdistill.tables import arms_of
 
 _KNOWN = (
     "spt",
@@ -67,12 +70,18 @@ def arm_colours(arms: Iterable[str]) -> dict[str, Look]:
     return looks
 
 
+def looks(table: pd.DataFrame) -> dict[str, Look]:
+    """The look of each arm in a table, among all arms of its experiment."""
+    whole = arm_colours(arms_of(table))
+    return {arm: whole[arm] for arm in dict.fromkeys(map(str, table["arm"]))}
+
+
 def _look(colours: tuple[str, ...], slot: int) -> Look:
     """A slot's look: each time that colours come round again the dash moves on, and when all pairs are used, the
     symbol."""
-    n_colours, n_dashes = len(colours), len(_DASHES)
+    turn, place = divmod(slot, len(colours))
     return Look(
-        colours[slot % n_colours],
-        _DASHES[(slot + slot // n_colours) % n_dashes],
-        _SYMBOLS[(slot + slot // (n_colours * n_dashes)) % len(_SYMBOLS)],
+        colours[place],
+        _DASHES[(place + turn) % len(_DASHES)],
+        _SYMBOLS[(slot + turn // len(_DASHES)) % len(_SYMBOLS)],
     )

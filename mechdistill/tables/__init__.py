@@ -28,7 +28,17 @@ if TYPE_CHECKING:
         Occurrence,
         Table,
     )
-    from mechdistill.tables._frames import frame, headline, last_step, no_matching_by, pick, since_half, with_run
+    from mechdistill.tables._frames import (
+        arms_of,
+        frame,
+        headline,
+        last_step,
+        no_matching_by,
+        pick,
+        since_half,
+        with_arms,
+        with_run,
+    )
     from mechdistill.tables._measures import (
         ABLATE,
         INDUCTION_SCORES,
@@ -91,6 +101,7 @@ _HOMES = {
     "Occurrence": "_columns",
     "Outcome": "metrics",
     "Table": "_columns",
+    "arms_of": "_frames",
     "frame": "_frames",
     "headline": "_frames",
     "last_step": "_frames",
@@ -102,6 +113,7 @@ _HOMES = {
     "since_half": "_frames",
     "title": "metrics",
     "train_divergence": "metrics",
+    "with_arms": "_frames",
     "with_run": "_frames",
     "metrics": "metrics",
     "no_matching_by": "_frames",
@@ -145,6 +157,7 @@ __all__ = [
     "Occurrence",
     "Outcome",
     "Table",
+    "arms_of",
     "frame",
     "headline",
     "last_step",
@@ -158,6 +171,7 @@ __all__ = [
     "since_half",
     "title",
     "train_divergence",
+    "with_arms",
     "with_run",
 ]
 

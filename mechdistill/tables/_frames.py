@@ -75,3 +75,17 @@ def headline(metrics: pd.DataFrame) -> dict[str, float]:
     last = metrics[metrics["step"] == metrics["step"].max()]
     values = {outcome.name: pick(last, outcome.metric, outcome.occurrence)["value"] for outcome in HEADLINES}
     return {column: float(value.iloc[0]) for column, value in values.items() if len(value)}
+
+
+def with_arms(table: pd.DataFrame, arms: Iterable[str]) -> pd.DataFrame:
+    """The table with a note of all arms of its experiment, which figures need to give an arm the same look everywhere.
+
+    It lies in the frame's `attrs`, so that it outlives filtering, and is in no file.
+    """
+    table.attrs["arms"] = list(dict.fromkeys(arms))
+    return table
+
+
+def arms_of(table: pd.DataFrame) -> list[str]:
+    """All arms of a table's experiment, in its order, as far as that was noted; then what else is in the table."""
+    return list(dict.fromkeys([*table.attrs.get("arms", ()), *map(str, table["arm"])]))
