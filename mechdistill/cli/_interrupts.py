@@ -4,6 +4,7 @@ Training has its own way to stop (`Stopper`), which stores the state of every ru
 and for those who press again. It is in place before anything heavy is imported.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ class Interrupts:
         """Hear Ctrl-C from now on, to the end of the process."""
         signal.signal(signal.SIGINT, self.hear)
         sys.unraisablehook = self._unraisable
+        # when all is done and said Python takes itself apart, deaf to our handler: then Ctrl-C comes too late
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A Ctrl-C. In the middle of an import nothing can be half-written, and a half-made module can hide it."""
