@@ -21,7 +21,7 @@ def formation_threshold(world: Sandbox) -> float | None:
     """
     data = EvaluationSet.held_out(world, HELD_OUT)
     oracle = masked_mean(Positions.of(data, lambda part: part.labels.log_probs).correct, data.copyable)
-    guess = torch.as_tensor(world.mean_pi).argmax(dim=1)[data.tokens]
+    guess = torch.tensor(world.mean_pi).argmax(dim=1)[data.tokens]
     headless = masked_mean((guess == data.next_tokens).float(), data.copyable)
     baseline = max(headless, masked_mean(data.no_matching_hits, data.copyable))
     if math.isnan(oracle) or oracle <= headless:
