@@ -25,7 +25,7 @@ _KNOWN = (
 _RESERVED = ("#0072B2", "#D55E00", "#998B54", "#1B1B1B", "#00966F", "#CC6FA8", "#4B1F86", "#6E1A10")
 _FURTHER = ("#00616B", "#8A5FD0", "#6F7D12", "#3A8FC7")
 _GREYS = ("#595959", "#767676", "#8C8C8C")  # of teachers
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px", "2px,7px")
 _SYMBOLS = (
     "circle",
     "square",

@@ -155,7 +155,8 @@ def test_an_arms_look_hangs_on_the_experiment_alone() -> None:
     looks = arm_colours(many)
     assert len(set(looks.values())) == len(many)
     pairs = {(look.colour, look.dash) for look in looks.values()}
-    assert len(pairs) == len(many), "readable in grey without points"
+    assert len(pairs) == len(many)
+    assert len({looks[arm].dash for arm in STUDY}) == len({looks[arm].symbol for arm in STUDY}) == len(STUDY), "in grey"
     # whichever of the study's arms there are, and whatever is added behind
     assert arm_colours(["dpt-90"])["dpt-90"] == looks["dpt-90"]
     assert arm_colours(["arm0", "spt", "teacher:0", "arm1"]).items() <= looks.items()
@@ -282,12 +283,11 @@ TEXTS = f"""() => [...document.querySelectorAll('{WORDS}')]
     .map(e => [e.textContent, e.getBoundingClientRect()]).map(([t, b]) => [t, b.left, b.top, b.right, b.bottom])"""
 
 
-@pytest.mark.parametrize("n_arms", [2, 5])
 def test_no_words_overprint_on_a_narrow_page_and_nothing_leads_away(
-    trained: Experiment, browser: Any, tmp_path: Path, n_arms: int
+    trained: Experiment, browser: Any, tmp_path: Path
 ) -> None:
     run = trained.run("spt/seed-0")
-    arms = ["spt", "dpt-90", "dpt-90-random-route", "mine-with-a-name-that-is-long", "other"][:n_arms]
+    arms = ["spt", "dpt-90", "dpt-90-random-route", "mine-with-a-name-that-is-long", "other"]
 
     def of_arms(table: pd.DataFrame) -> pd.DataFrame:
         return pd.concat(
@@ -306,7 +306,7 @@ def test_no_words_overprint_on_a_narrow_page_and_nothing_leads_away(
         "spt",
     )
     figures = {
-        "heads": induction_scores_figure(of_arms(md.induction_scores(run, "all"))),
+        "heads": induction_scores_figure(of_arms(md.induction_scores(run))),
         "rows": row_curves_figure(of_arms(md.row_curves(run))),
         "bars": ablation_figure(of_arms(md.ablate(run))),
         "differences": comparison_figure(differences),
