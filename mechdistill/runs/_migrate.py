@@ -2,8 +2,9 @@
 
 Before version 3 of a config, files did not say which run they belong to (see `_binding`). Version 1 called a run's
 treatment its arm, and numbered occurrences: 2 was "2 or more" in metrics, but in tables of rows it was the second
-alone, and 3 the rest. To change what is written: raise the version, and say here what becomes
-of the one before.
+alone, and 3 the rest. Schema 3 of tables gave head scores a p-value; the measures' tables of
+earlier ones are measured anew. To change what is written: raise the version, and say here what becomes of the one
+before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 
 CONFIG_VERSION: int = RunConfig.model_fields["version"].default  # of config.yaml
-SCHEMA = 2  # of tables
+SCHEMA = 3  # of tables
+NAMED = 2  # the first whose occurrences are text
 
 OF_METRICS = ("0", "1", "2+")
 """What version 1 meant by occurrence 0, 1, ... in inline metrics."""

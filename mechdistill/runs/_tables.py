@@ -132,7 +132,7 @@ def read_table(
         raise Damaged(f"{path}: corrupt (its values are not those that were written); {fix}")
     if owner is not None:
         said.refuse_foreign(path, owner)
-    if schema == _migrate.SCHEMA:
+    if schema >= _migrate.NAMED:
         return table
     if occurrences is None:
         raise MechdistillError(f"{path}: was measured by an earlier version; delete it, and measure again")

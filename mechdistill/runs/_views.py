@@ -152,7 +152,7 @@ def _fitted(path: Path, table: pa.Table, run: Found, columns: pa.Schema) -> pa.T
 
 def _named_occurrences(path: Path, opened: _Cached) -> pa.Table:
     """A table of metrics with occurrences as text, also where schema 1 wrote it."""
-    if opened.about.schema == _migrate.SCHEMA or "occurrence" not in opened.table.column_names:
+    if opened.about.schema >= _migrate.NAMED or "occurrence" not in opened.table.column_names:
         return opened.table
     try:
         texts = _migrate.occurrence(opened.table["occurrence"], _migrate.OF_METRICS)
