@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechdistill.runs._copy import copy_run
+    from mechdistill.runs._experiment import Experiment, load
     from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
     from mechdistill.runs._numerics import numerics
     from mechdistill.runs._query import list_runs, sql
-    from mechdistill.runs._read import Experiment, Run, Step, load
+    from mechdistill.runs._run import Run, Step
     from mechdistill.runs._same import told_by_hash
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
@@ -25,18 +26,18 @@ _HOMES = {
     "CONFIG": "_layout",
     "EXPERIMENT": "_layout",
     "FIGURES": "_layout",
-    "Experiment": "_read",
+    "Experiment": "_experiment",
     "Measured": "_tables",
-    "Run": "_read",
+    "Run": "_run",
     "RunWriter": "_writer",
-    "Step": "_read",
+    "Step": "_run",
     "Weights": "_weights",
     "check_directory": "_where",
     "copy_run": "_copy",
     "exclusive": "_lock",
     "is_left_over": "_files",
     "list_runs": "_query",
-    "load": "_read",
+    "load": "_experiment",
     "network": "_words",
     "numerics": "_numerics",
     "as_argument": "_where",

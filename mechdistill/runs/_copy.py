@@ -11,7 +11,7 @@ from mechdistill.runs import _binding
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Held
 from mechdistill.runs._files import write_json
-from mechdistill.runs._read import Run
+from mechdistill.runs._run import Run
 from mechdistill.runs._tables import read_measured, read_table, write_table
 from mechdistill.runs._weights import save_weights
 from mechdistill.tables import MEASURES

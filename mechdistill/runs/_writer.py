@@ -17,7 +17,7 @@ from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Damaged, End, Held, Owner
 from mechdistill.runs._files import read_json, refuse_inner_links, write_json, write_text
 from mechdistill.runs._numerics import provenance
-from mechdistill.runs._read import Run
+from mechdistill.runs._run import Run
 from mechdistill.runs._same import differing_keys
 from mechdistill.runs._tables import write_table
 from mechdistill.runs._weights import Weights, load_weights, save_weights

@@ -48,7 +48,7 @@ def fingerprint(world: World) -> dict[str, Any]:
         "bucket": _hash(np.asarray(world.bucket).astype("<i8").tobytes()),
         "pi": _sums(world.pi),
         "rate": _sums(world.rate[None]),
-        "frequencies": _sums(world.stationary[None]),
+        "frequencies": _sums(world.start_law[None]),
     }
 
 

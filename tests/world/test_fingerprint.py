@@ -100,7 +100,7 @@ def test_no_world_is_made_where_none_is_asked_for(trained: Experiment, monkeypat
     def refuse(_: Any) -> Any:
         raise AssertionError("a world was made")
 
-    monkeypatch.setattr("mechdistill.runs._read.open_world", refuse)
+    monkeypatch.setattr("mechdistill.runs._run.open_world", refuse)
     acts: list[Callable[[], Any]] = [
         lambda: list_runs(trained.path),
         lambda: load(trained.path / "spt/seed-0").model("last"),
