@@ -17,11 +17,17 @@ def checks(experiment: Experiment) -> pd.DataFrame:
     """The `checks` table of the finished runs that are taught; see `stats.manipulation_checks`.
 
     A run's undistilled twin is the run of its seed in the arm `spt`, where that is in the same sandbox; otherwise in
-    the first arm there that does not distil. A run that is damaged is left out with a warning that names it.
+    the first arm there that does not distil. A run that is damaged is left out with a warning that names it; where
+    the experiment cannot be opened at all, training has been for something all the same, and the table is empty.
     """
+    try:
+        runs = experiment.runs
+    except MechdistillError as error:
+        warnings.warn(f"no manipulation checks: {error}", stacklevel=2)
+        return frame(CHECK_TABLE, [])
     taught: list[stats.Taught] = []
     logs: list[pd.DataFrame] = []
-    for run in experiment.runs:
+    for run in runs:
         if run.config.is_teacher:
             continue
         try:
