@@ -94,7 +94,9 @@ def test_a_run_is_not_resumed_in_another_world(tmp_path: Path) -> None:
     train(micro(), tmp_path / "x", stopped=lambda: next(count, None) is None)
     (state,) = (tmp_path / "x").rglob("state.safetensors")
     elsewhere(state.parents[1])
-    message = next(outcome.message for outcome in train(micro(arms={}), tmp_path / "x") if outcome.message)
+    with pytest.warns(UserWarning, match="no manipulation checks: .* different worlds"):
+        outcomes = train(micro(arms={}), tmp_path / "x")
+    message = next(outcome.message for outcome in outcomes if outcome.message)
     assert "triggers (9, 5) here, (9, 7) when trained" in message
 
 
@@ -107,7 +109,21 @@ def test_no_world_is_made_where_none_is_asked_for(trained: Experiment, monkeypat
         lambda: list_runs(trained.path),
         lambda: load(trained.path / "spt/seed-0").model("last"),
         lambda: [run.metrics() for run in trained.runs],
-        lambda: md.compare(trained),
+        lambda: md.compare(trained, formed=0.5),
     ]
     for act in acts:
         act()
+
+
+def test_a_comparison_without_the_world_leaves_out_what_needs_it(
+    trained: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = md.compare(trained)
+
+    def refuse(_: Any) -> Any:
+        raise MechdistillError("novel.txt: gone")
+
+    monkeypatch.setattr("mechdistill.runs._run.open_world", refuse)
+    with pytest.warns(UserWarning, match="left out: formation-tokens .no threshold without the world: novel.txt: gone"):
+        found = md.compare(load(trained.path))
+    assert set(found["metric"]) == set(whole["metric"]) - {"formation-tokens"}
