@@ -7,7 +7,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mechdistill.config._base import Config, Seed, Whole
 
-
 MOST_NUMBERS = 2**23
 """Of the laws of one sequence, seq_len x vocab: half a gigabyte with the copies that measures make of them."""
 
