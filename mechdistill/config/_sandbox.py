@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from mechdistill.config._base import Config, Seed, Whole
 from mechdistill.errors import quoted
 
+MOST_NUMBERS = 2**23
+"""Of the laws of one sequence, seq_len x vocab: half a gigabyte with the copies that measures make of them."""
+
 
 class GradedRows(Config):
     """Row entropies evenly spaced between two values."""
@@ -132,6 +135,15 @@ class SandboxConfig(Config):
         if isinstance(rows, CorpusRows) and isinstance(other.rows, CorpusRows) and rows.sha256 == other.rows.sha256:
             rows = rows if rows.sha256 is None else rows.model_copy(update={"path": other.rows.path})
         return self.model_copy(update={"seq_len": other.seq_len, "rows": rows}) == other
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.vocab * self.seq_len > MOST_NUMBERS:
+            raise ValueError(
+                f"seq_len={self.seq_len}: must be at most {MOST_NUMBERS // self.vocab} with vocab={self.vocab}, since "
+                f"vocab x seq_len, the numbers of one sequence's laws, may be {MOST_NUMBERS:,}; lower either"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:

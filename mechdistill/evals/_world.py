@@ -12,6 +12,7 @@ from mechdistill.tables import WORLD, Metric, frame, metrics
 from mechdistill.world import EXACT_BAYES
 
 _POSITIONS = 2**16  # that losses and accuracies are means over, unless the number of sequences is given
+_NUMBERS = 2**26  # of the laws there, in large worlds
 _FEWEST = 32  # sequences
 
 
@@ -27,9 +28,10 @@ def describe(sandbox: Sandbox, *, sequences: int | None = None) -> pd.DataFrame:
     with `no-matching-exact` (1 where that is the exact Bayes guess). The best bigram guesser is the table without
     context that has the least loss (`Sandbox.best_bigram`). Its loss less the
     oracle's is what copying is worth. Losses and accuracies are means over `sequences` held-out sequences (as many as
-    make 65,536 positions unless given, 1024 of 64); chance accuracy is 1/vocab.
+    make 65,536 positions unless given, 1024 of 64, and fewer beyond 1024 tokens); chance accuracy is 1/vocab.
     """
-    data = EvaluationSet.held_out(sandbox, sequences or max(_FEWEST, _POSITIONS // sandbox.seq_len))
+    positions = min(_POSITIONS, _NUMBERS // sandbox.vocab)
+    data = EvaluationSet.held_out(sandbox, sequences or max(_FEWEST, positions // sandbox.seq_len))
     oracle = Positions.of(data, lambda part: part.labels.log_probs)
     oracle_loss, correct = oracle.loss, oracle.correct
     best_bigram = torch.tensor(sandbox.best_bigram)[data.tokens, data.next_tokens].log().neg()

@@ -23,6 +23,9 @@ from mechdistill.circuits.scores._significance import LEVEL, MARGIN, p_beyond
 from mechdistill.tables import INDUCTION_SCORES, frame
 from mechdistill.world import World
 
+_PATTERNS = 2**26  # numbers of attention to one kind of probe, all heads
+_FEWEST = 8
+
 
 def ranking(names: set[str]) -> Score:
     """The score that ranks heads: trigger lookup, where there is something to look up."""
@@ -32,14 +35,16 @@ def ranking(names: set[str]) -> Score:
 def head_scores(model: Any, world: World, generator: torch.Generator, *, sequences: int = 64) -> pd.DataFrame:
     """Every score of every head or head pair: the `induction-scores` table of one model (`untrained` left null).
 
-    The model is ours or a TransformerLens bridge. `value` is the mean over `sequences` probe sequences; `null_mean`
+    The model is ours or a TransformerLens bridge. `value` is the mean over `sequences` probe sequences, fewer of long
+    ones (8, or as many as give 2^26 numbers of attention); `null_mean`
     and `null_sd` are mean and standard deviation over sequences of the same function at the null; `null_max` is the
     largest null_mean of the score over all heads; `p` is that of `p_beyond`. Scores that no query defines (say
     induction-general where no token is a fixed trigger) are left out. Raises `MechdistillError` for a model without
     heads.
     """
     view = HeadView(model)
-    seen = probes(world, sequences, view.n_ctx, generator)
+    fit = _PATTERNS // (view.n_layers * view.n_heads * view.n_ctx**2)
+    seen = probes(world, min(sequences, max(_FEWEST, fit)), view.n_ctx, generator)
     rows = [row for name, score in SCORES.items() for row in _rows(score, SCORES.call(name, score.of, view, seen))]
     return frame(INDUCTION_SCORES, rows)
 
