@@ -20,7 +20,7 @@ from mechdistill.config._files import (
     read_experiment,
 )
 from mechdistill.config._kinds import Kind, KindConfig
-from mechdistill.config._memory import refuse_what_does_not_fit, refuse_world_beyond_memory
+from mechdistill.config._memory import refuse_model_beyond_memory, refuse_what_does_not_fit, refuse_world_beyond_memory
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import (
     Alpha,
@@ -110,6 +110,7 @@ __all__ = [
     "preset_text",
     "problem",
     "read_experiment",
+    "refuse_model_beyond_memory",
     "refuse_what_does_not_fit",
     "refuse_world_beyond_memory",
     "to_yaml",

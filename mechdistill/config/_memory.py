@@ -92,13 +92,19 @@ def refuse_beyond_memory(needed: int, where: str, fix: str) -> None:
     if needed > there:
         raise MechdistillError(
             f"{where}: would need about {needed / 1e9:,.1f} GB of memory, and this machine has {there / 1e9:,.1f} GB; "
-            f"lower {fix}"
+            f"{fix}"
         )
 
 
 def refuse_world_beyond_memory(sandbox: SandboxConfig) -> None:
     """Raise `MechdistillError` unless a world fits into the machine's memory."""
-    refuse_beyond_memory(world_bytes(sandbox), "sandbox", f"vocab={sandbox.vocab} or seq_len={sandbox.seq_len}")
+    refuse_beyond_memory(world_bytes(sandbox), "sandbox", f"lower vocab={sandbox.vocab} or seq_len={sandbox.seq_len}")
+
+
+def refuse_model_beyond_memory(model: ModelConfig, sandbox: SandboxConfig, where: str) -> None:
+    """Raise `MechdistillError` unless a stored model and its weights fit into the machine's memory."""
+    needed = 2 * _FLOAT * parameters(model, sandbox.vocab, sandbox.seq_len)
+    refuse_beyond_memory(needed, where, "open it on a larger machine, or restore the run's own file")
 
 
 def refuse_what_does_not_fit(experiment: ExperimentConfig) -> None:
@@ -109,12 +115,12 @@ def refuse_what_does_not_fit(experiment: ExperimentConfig) -> None:
         here = [name for name, t in teachers.items() if isinstance(t, CheckpointTeacher) and t.is_trained_here]
         models = [experiment.teacher_model(name) for name in here]
         needed = training_bytes(model, sandbox, training, teachers.values(), models)
-        refuse_beyond_memory(needed, f"arms.{arm}", _largest(model, sandbox, training))
+        refuse_beyond_memory(needed, f"arms.{arm}", f"lower {_largest(model, sandbox, training)}")
         for name in here:
             model, sandbox = experiment.teacher_model(name), experiment.teacher_sandbox(name)
             training = experiment.teacher_training(name)
             needed = training_bytes(model, sandbox, training)
-            refuse_beyond_memory(needed, f"teachers.{name}", _largest(model, sandbox, training))
+            refuse_beyond_memory(needed, f"teachers.{name}", f"lower {_largest(model, sandbox, training)}")
 
 
 def _largest(model: ModelConfig, sandbox: SandboxConfig, training: TrainingConfig) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechdistill import arguments
 from mechdistill.ambient import neutral
-from mechdistill.config import CorpusRows, RunConfig, parse_yaml, problem
+from mechdistill.config import CorpusRows, RunConfig, parse_yaml, problem, refuse_model_beyond_memory
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.model import Model, build
 from mechdistill.runs import _binding, _metrics, _migrate
@@ -164,6 +164,7 @@ class Run:
         step = self.resolve(step)
         weights = self.weights(step)
         sandbox = self.config.sandbox
+        refuse_model_beyond_memory(self.config.model, sandbox, str(self.path / layout.CONFIG))
         model = build(self.config.model, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
