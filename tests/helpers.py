@@ -108,7 +108,7 @@ def copied(experiment: Path, to: Path) -> Path:
     return Path(shutil.copytree(experiment, to, ignore=shutil.ignore_patterns("tables", "figures")))
 
 
-def rewritten(run: Path, file: str, without: tuple[str, ...] = (), **changes: Any) -> None:
+def rewritten(run: Path, file: str, without: tuple[str, ...] = (), /, **changes: Any) -> None:
     """Change values of a run's status.json or provenance.json as its writer would; the status forgets some files."""
     of, held = Run(run).owner.identity, Run(run).held if file == "status.json" else None
     record = json.loads((run / file).read_text()) | changes

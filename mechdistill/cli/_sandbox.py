@@ -54,7 +54,7 @@ def sandbox(
         default,
         output,
     )
-    for note in [] if json else _notes(world, description):
+    for note in [] if json else _notes(world):
         stderr.print(note)
 
 
@@ -125,19 +125,13 @@ def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Grid":
     return table("The world (losses in nats a token)", ["", "value"], rows)
 
 
-def _notes(sandbox: "Sandbox", description: "pd.DataFrame") -> list[str]:
+def _notes(sandbox: "Sandbox") -> list[str]:
     """What a reader of the table and the figure might look for in vain."""
-    from mechdistill.tables.metrics import NO_MATCHING
-
     notes: list[str] = []
     if not sandbox.rate.any():
         notes.append("this world has no triggers: nothing in it can be copied")
-    elif NO_MATCHING.name not in set(description["metric"]):
-        notes.append(
-            "nothing can be copied in the held-out sequences: no trigger occurs twice in any; lengthen seq_len"
-        )
     if sandbox.unvisited:
         named = ", ".join(sandbox.symbols[token] for token in sandbox.unvisited[:5])
         more = f" and {len(sandbox.unvisited) - 5} more" * (len(sandbox.unvisited) > 5)
-        notes.append(f"triggers that never occur: {named}{more}")
+        notes.append(f"triggers that do not occur once in a million positions: {named}{more}")
     return notes

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import _layout as layout
-from mechdistill.runs._files import read_json, write_json, write_text
+from mechdistill.runs._files import read_json, refuse_irregular, write_json, write_text
 from mechdistill.runs._lock import is_held
 from mechdistill.runs._status import INTERRUPTED, RUNNING, check_status
 
@@ -179,7 +179,8 @@ def _checksum(record: Mapping[str, Any]) -> str:
 def refuse_missing(run: Path, held: Held | None) -> None:
     """Raise `Damaged` naming the first file that the status says there is and that is not there."""
     for name in held.files if held else ():
-        if not (run / name).is_file():
+        refuse_irregular(run / name)
+        if not (run / name).exists():
             raise Damaged(
                 f"{run / name}: missing, though {layout.STATUS} says that it was written; restore it, or delete "
                 f"{run} to have the run trained again"

@@ -16,7 +16,7 @@ from mechdistill.sandbox._oracle import TriggerRule, trigger_log_law
 from mechdistill.sandbox._ties import descending
 from mechdistill.world import N_BUCKETS, KnownWorld, read_only
 
-_NEVER = 1e-9  # a token that stands at fewer positions does not occur
+_NEVER = 1e-6  # a token that stands at a smaller share of positions is taken not to occur
 _AT_ONCE = 2**26  # numbers that queries of the oracle may hold together
 
 
@@ -91,12 +91,12 @@ class Chain(KnownWorld):
         return tuple(int(t) for t in order[: triggers.count])
 
     def _unvisited(self, possible: NDArray[np.int64]) -> tuple[int, ...]:
-        """Possible triggers that occur in no sequence."""
+        """Possible triggers that stand at less than one in a million positions."""
         never = tuple(int(token) for token in possible[self.start_law[possible] < _NEVER])
         if never and len(never) == len(possible):
             raise MechdistillError(
-                f"sandbox.triggers: no trigger ever occurs ({', '.join(map(str, never[:5]))}: the other rows never "
-                "lead to one); raise rows.low, name other triggers, or set triggers.count to 0"
+                f"sandbox.triggers: no trigger ({', '.join(map(str, never[:5]))}) occurs once in a million positions, "
+                "since the rows hardly lead to one; raise rows.low, name other triggers, or set triggers.count to 0"
             )
         return never
 

@@ -20,7 +20,9 @@ import mechdistill as md
 from mechdistill.errors import MechdistillError, visible
 from mechdistill.runs import Experiment, Run, exclusive, list_runs, load, remove_leftovers, sql
 from mechdistill.runs import _lock as lock
+from mechdistill.runs._binding import Owner
 from mechdistill.runs._files import temporary, write_bytes
+from mechdistill.runs._metrics import append, start
 from mechdistill.training import train
 from tests.cli.test_runs_commands import mechdistill  # noqa: F401  (a fixture)
 from tests.helpers import copied, left_over, micro, rewritten
@@ -178,12 +180,11 @@ def test_a_linked_log_is_not_written_through(tmp_path: Path) -> None:
     precious.write_text("mine\n")
     run = tmp_path / "x/spt/seed-0"
     run.mkdir(parents=True)
-    from mechdistill.runs._metrics import append
-
+    owner = Owner(run, "", strict=True)
     for make in (lambda path: path.symlink_to(precious), os.mkfifo):
         make(run / "metrics.jsonl")
         with pytest.raises(MechdistillError, match=r"metrics.jsonl: cannot be written"):
-            append(run, 0, 0, [{"metric": "loss", "value": 1.0}])
+            append(run, start(owner), 0, 0, [{"metric": "loss", "value": 1.0}])
         (run / "metrics.jsonl").unlink()
     assert precious.read_text() == "mine\n"
 
@@ -193,9 +194,8 @@ def test_names_and_words_of_run_files_do_not_reach_the_terminal(copy: Path, mech
     (copy / "copy").rename(odd)
     shutil.copytree(odd, copy / os.fsdecode(b"bytes-\xff\xfe"))
     run = odd / "spt/seed-0"
-    (run / "status.json").write_text(json.dumps({**GOOD, "state": "failed", "message": "\x1b]0;owned\x07 why"}))
-    record = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps({**record, "host": "\x1b[2Jhost", "x\x9b": 1}))
+    rewritten(run, "status.json", state="failed", message="\x1b]0;owned\x07 why")
+    rewritten(run, "provenance.json", **{"host": "\x1b[2Jhost", "x\x9b": 1})
     (odd / "dpt/seed-0/status.json").write_text("{")
     for command in (["list", copy], ["sql", "FROM runs", copy], ["sql", "FROM metrics LIMIT 3", copy], ["show", run]):
         result = mechdistill("runs", *command)
@@ -232,10 +232,9 @@ def test_a_table_is_bounded_before_it_is_read(copy: Path) -> None:
 
 def test_provenance_is_no_markup_in_the_card(copy: Path, tmp_path: Path) -> None:
     run = copy / "copy/spt/seed-0"
-    record = json.loads((run / "provenance.json").read_text())
     evil = "<script>alert(1)</script> [x](http://evil.example) `**b** \x1b[31m \ud800"
-    plain = {**record, "created": evil, "revision": "0123abc", "python": evil}
-    (run / "provenance.json").write_text(json.dumps({**plain, "packages": {**record["packages"], "a|b": evil}}))
+    packages = {**json.loads((run / "provenance.json").read_text())["packages"], "a|b": evil}
+    rewritten(run, "provenance.json", created=evil, revision="0123abc", python=evil, packages=packages)
     md.publish(Run(run), tmp_path / "out")
     lines = (tmp_path / "out/README.md").read_text().splitlines()
     told = [line for line in lines if "script" in line]
