@@ -99,8 +99,9 @@ class Facts:
         """With lines broken between words."""
         if self.title:
             yield Line(visible(self.title), bold=True)
-        margin = max(len(name) for name in self.facts)
-        for name, text in self.facts.items():
+        facts = {visible(name): text for name, text in self.facts.items()}
+        margin = max(map(cell_len, facts))
+        for name, text in facts.items():
             first, *more = _wrapped(visible(text), max(width - margin - len(_GAP), 20)) or [""]
             yield Line(f"{name:{margin}}{_GAP}{first}".rstrip())
             yield from (Line(f"{'':{margin}}{_GAP}{line}") for line in more)

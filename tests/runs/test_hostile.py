@@ -25,7 +25,7 @@ from mechdistill.runs._files import temporary, write_bytes
 from mechdistill.runs._metrics import append, start
 from mechdistill.training import train
 from tests.cli.test_runs_commands import mechdistill  # noqa: F401  (a fixture)
-from tests.helpers import copied, left_over, micro, rewritten
+from tests.helpers import copied, left_over, micro, rewritten, unfinished
 
 GOOD = {"state": "finished", "step": 24, "steps": 24, "tokens": 1536, "seconds": 1.5}
 
@@ -146,7 +146,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(copy: Path, special: str)
             assert name in lines[0]
         (run / name).rmdir() if special == "directory" else (run / name).unlink()
         (run / name).write_bytes(kept)
-    (run / "metrics.parquet").unlink()
+    unfinished(run)
     (run / "tables").mkdir()
     for name in ("metrics.jsonl", "tables/induction-scores-00000024-0123456789abcdef.parquet"):
         make[special](run / name)
@@ -245,13 +245,14 @@ def test_provenance_is_no_markup_in_the_card(copy: Path, tmp_path: Path) -> None
         assert "`" not in code or "a|b" in line
         assert "\x1b" not in line
     assert "- revision: 0123abc" in lines
+    sound = json.loads((run / "provenance.json").read_text())
     for wrong in (
         {"packages": [1]},
         {"plugins": [{}, 1]},
         {"conditions": {"a": {}}},
         {"created": json.loads("[" * 9 + "]" * 9)},
     ):
-        (run / "provenance.json").write_text(json.dumps({**record, **wrong}))
+        (run / "provenance.json").write_text(json.dumps({**sound, **wrong}))
         with pytest.raises(MechdistillError, match=r"provenance.json: damaged"):
             md.publish(Run(run), tmp_path / "other")
 
