@@ -41,7 +41,7 @@ def test_compare_json_is_one_document_with_the_columns_of_the_table(three_seeds:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{x}", "--baseline", "nobody"], "--baseline nobody: no finished run of that arm"),
+        (["{x}", "--baseline", "nobody"], "baseline='nobody': no finished run of that arm"),
         (["{x}", "{x}", "--baseline", "spt"], "--baseline spt: two directories are compared arm by arm"),
         (["{x}/spt/seed-0"], "is one run; give its experiment's directory"),
         (["{x}", "--formed", "2"], "--formed"),
