@@ -14,6 +14,8 @@ from mechdistill.runs import Experiment, load
 from mechdistill.training import train
 from tests.helpers import micro
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist's: what is no terminal has no width
+
 # examples are random where we develop and fixed in CI, where a new one would fail somebody else's change; and no
 # example has a deadline, since two test processes share two cores
 settings.register_profile("mechdistill", deadline=None, derandomize="CI" in os.environ)

@@ -29,7 +29,9 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     ablations = list(dict.fromkeys(copy["ablation"]))
     runs, columns = beside(copy)
     panel = 24 + len(labels) * (10 + 11 * len(ablations))
-    made = page(runs, columns, panel, horizontal_spacing=0.03)
+    step_of = dict(zip(copy["run"], copy["step"], strict=True))
+    titles = [f"{run} @{step_of[run]}" if run else "" for run in runs]
+    made = page(titles, columns, panel, horizontal_spacing=0.03)
     figure = made.figure
     for run, at in zip(runs, made.places, strict=True):
         if not run:

@@ -14,7 +14,7 @@ from mechdistill.runs import Experiment
 from mechdistill.tables import COMPARISON, OUTCOMES
 from mechdistill.tables.metrics import FORMATION
 from mechdistill.training import train
-from tests.helpers import copied, micro, only, world
+from tests.helpers import copied, micro, only, rewritten, world
 from tests.training.test_training import opened
 
 
@@ -122,8 +122,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(experiment: Experiment, 
 def test_every_run_of_the_experiment_file_is_accounted_for(experiment: Experiment, tmp_path: Path) -> None:
     path = copied(experiment.path, tmp_path / "x")
     shutil.rmtree(path / "dpt/seed-2")
-    status = path / "spt/seed-3/status.json"
-    status.write_text(status.read_text().replace("finished", "failed"))
+    rewritten(path / "spt/seed-3", "status.json", state="failed")
     result = compared(opened(path))
     assert (result.used, result.named) == (4, 12)
     assert result.left_out == [

@@ -13,7 +13,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, exclusive
 from mechdistill.tables import MEASURES, RUN_COLUMNS, TRAINED, WORLD, p_value, since_half
 from mechdistill.tables import shown as shown_symbol
-from tests.helpers import copied, mechdistill, micro
+from tests.helpers import copied, mechdistill, micro, rewritten
 
 
 def test_neither_help_nor_wrong_usage_imports_anything_heavy() -> None:
@@ -252,10 +252,10 @@ def test_a_directory_and_the_file_that_train_wrote_into_it_are_gone_on_with(
 def test_unfinished_twins_stand_under_their_steps_and_are_named(trained: Experiment, tmp_path: Path) -> None:
     out = copied(trained.path, tmp_path / "x")
     late = out / "dpt/seed-0"
-    for step in (12, 16, 18, 24):
-        (late / f"checkpoints/step-{step:08d}.safetensors").unlink()
-    status = json.loads((late / "status.json").read_text())
-    (late / "status.json").write_text(json.dumps(status | {"state": "interrupted", "step": 8, "tokens": 8 * 64}))
+    later = tuple(f"checkpoints/step-{step:08d}.safetensors" for step in (12, 16, 18, 24))
+    rewritten(late, "status.json", later, state="interrupted", step=8, tokens=8 * 64)
+    for name in later:
+        (late / name).unlink()
     for command, headers in (
         ("induction-scores", ("dpt/seed-0 @8", "spt/seed-0 @24", "dpt/seed-0 at step 8")),
         ("ablate", ("spt/seed-0 at step 24", "dpt/seed-0 at step 8")),
@@ -324,7 +324,8 @@ def test_a_symbol_is_shown_as_it_is_or_quoted(symbol: str, text: str) -> None:
     assert shown_symbol(symbol) == text
 
 
-def test_version_help_and_completion() -> None:
+def test_version_help_and_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # whichever shell the tests run in
     assert mechdistill("--version").stdout.startswith("mechdistill ")
     whole = " ".join(mechdistill("-h").stdout.split())
     for measure in MEASURES.values():
@@ -347,8 +348,7 @@ def test_no_p_value_is_nan_or_zero() -> None:
 def test_a_killed_run_is_interrupted_and_not_running_for_ever(trained: Experiment, tmp_path: Path) -> None:
     out = copied(trained.path, tmp_path / "x")
     for run in ("dpt/seed-0", "teachers/young/seed-0"):
-        file = out / run / "status.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"state": "running"}))
+        rewritten(out / run, "status.json", state="running")
 
     def states() -> list[str]:
         return [row["state"] for row in json.loads(mechdistill("runs", "list", out, "--json").stdout)["rows"]]

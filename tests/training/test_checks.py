@@ -92,7 +92,7 @@ def test_what_the_terminal_and_json_say_of_teaching(routed: Experiment) -> None:
     results = frame(TRAINED, rows).set_index("run")
     assert results.loc["routed/seed-0", "failed_checks"].startswith("teacher-rows")
     assert pd.isna(results.loc["spt/seed-0", "failed_checks"])
-    assert 0 <= results.loc["blind/seed-0", "routing_recall"] <= 1
+    assert 0 <= results.loc["blind/seed-0", "routing-recall"] <= 1
     teacher = results.loc["teachers/young/seed-0"]
     assert teacher["stopped_at"] >= teacher["until"] == 0.01
     (line,) = stops(results.reset_index())

@@ -95,7 +95,7 @@ def test_a_teacher_whose_checkpoints_are_gone_is_named_with_what_helps(trained: 
     out = copied(trained.path, tmp_path / "x")
     shutil.rmtree(out / "dpt")
     shutil.rmtree(out / "teachers/young/seed-0/checkpoints")
-    with pytest.raises(MechdistillError, match="checkpoints are gone; restore them, or delete the directory"):
+    with pytest.raises(MechdistillError, match=r"missing, though .* says that it was written; restore it, or delete"):
         train(micro(), out)
     shutil.rmtree(out / "teachers/young/seed-0")
     assert {outcome.state for outcome in train(micro(), out)} == {"finished"}
@@ -106,7 +106,8 @@ def test_a_teacher_whose_checkpoints_are_gone_is_named_with_what_helps(trained: 
 def test_the_reason_is_the_last_word_of_train(mechdistill: Any, tmp_path: Path) -> None:  # noqa: F811
     """A teacher that stops early has fewer checkpoints than anybody could foresee."""
     teachers = {**PROGRESSIVE, "young": {**PROGRESSIVE["young"], "until": {"copy-accuracy": 0.001}}}
-    teachers["young"]["training"] |= {"tokens": 16 * 4 * 200, "evaluate_every": 27}
+    teachers["young"]["training"] |= {"tokens": 16 * 4 * 200}
+    teachers["p"] = {**teachers["p"], "stages": [[0.0, 0.7], [0.5, 1.0]]}  # it stops at step 5, after 4, 2, 1 and 0
     config = micro(teachers=only(teachers), arms=only({"x": {"alpha": 0.9, "teacher": "p"}, "spt": {}}))
     (tmp_path / "mine.yaml").write_text(to_yaml(config))
     result = mechdistill("train", tmp_path / "mine.yaml", "--out", tmp_path / "x", "--jobs", 1)
@@ -117,7 +118,7 @@ def test_the_reason_is_the_last_word_of_train(mechdistill: Any, tmp_path: Path) 
     assert "config.yaml" not in result.err
     shown = mechdistill("runs", "show", tmp_path / "x/x/seed-0")
     assert shown.code == 0, shown.err
-    assert "no checkpoint near" in shown.out.replace("\n", " ")
+    assert "no checkpoint near" in " ".join(shown.out.split())
 
 
 def test_an_exploding_loss_is_stopped(tmp_path: Path) -> None:
@@ -209,9 +210,9 @@ def test_a_script_without_a_main_guard_trains_with_several_jobs(tmp_path: Path) 
 
 def test_a_path_that_is_too_long_is_one_line(tmp_path: Path) -> None:
     for path in ("x" * 256, "a\0b"):
-        with pytest.raises(MechdistillError, match="cannot be made"):
+        with pytest.raises(MechdistillError, match=r"cannot be made|must be a path"):
             train(micro(), tmp_path / path)
-        with pytest.raises(MechdistillError, match="is no path that can be opened"):
+        with pytest.raises(MechdistillError, match=r"is no path that can be opened|must be a path"):
             md.load(tmp_path / path)
 
 
