@@ -8,11 +8,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mechdistill import plugins
-from mechdistill.registry import Registry
 from mechdistill.runs import Experiment, load
 from mechdistill.training import train
-from tests.helpers import micro
+from tests.helpers import micro, only_meanwhile
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist's: what is no terminal has no width
 
@@ -41,10 +39,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 @pytest.fixture
 def own_definitions() -> Iterator[None]:
     """Whatever a test registers or loads as a plug-in is gone after it."""
-    states = [(registry, registry.state()) for registry in Registry.every]
-    files = dict(plugins._loaded)
-    yield
-    for registry, state in states:
-        registry.restore(state)
-    plugins._loaded.clear()
-    plugins._loaded.update(files)
+    with only_meanwhile():
+        yield

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mechdistill import plugins
 from mechdistill.cli import main
 from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
 from mechdistill.model import Transformer
+from mechdistill.registry import Registry
 from mechdistill.runs import Run, _binding
 from mechdistill.runs._files import temporary
 from mechdistill.sandbox import Sandbox
@@ -101,6 +104,20 @@ def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.Compl
             signal.signal(signal.SIGINT, before[2])
             gc.enable()
     return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def only_meanwhile() -> Iterator[None]:
+    """What is registered or loaded as a plug-in meanwhile is gone afterwards."""
+    states = [(registry, registry.state()) for registry in Registry.every]
+    files = dict(plugins._loaded)
+    try:
+        yield
+    finally:
+        for registry, state in states:
+            registry.restore(state)
+        plugins._loaded.clear()
+        plugins._loaded.update(files)
 
 
 def copied(experiment: Path, to: Path) -> Path:

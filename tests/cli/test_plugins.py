@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 import mechdistill as md
 from mechdistill.config import to_yaml
 from mechdistill.runs import Experiment
-from tests.helpers import copied, micro, rewritten
+from tests.helpers import copied, micro, only_meanwhile, rewritten
+from tests.helpers import mechdistill as run_command
 
 SCORE = '''
 import mechdistill as md
@@ -41,10 +41,15 @@ def count_parameters(subject):
 '''
 
 
-def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, since what a file defines stays for the life of one."""
-    command = [sys.executable, "-m", "mechdistill", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+@pytest.fixture
+def mechdistill() -> Any:
+    """As in a process of its own: what a file defines is gone after the command."""
+
+    def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        with only_meanwhile():
+            return run_command(*arguments, cwd=cwd)
+
+    return command
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def mine(tmp_path: Path) -> Any:
     return write
 
 
-def test_a_head_score_of_ones_own_is_in_table_json_and_figure(run: Path, mine: Any) -> None:
+def test_a_head_score_of_ones_own_is_in_table_json_and_figure(run: Path, mine: Any, mechdistill: Any) -> None:
     file = mine(SCORE)
     shown = mechdistill("induction-scores", run, "--plugin", file)
     assert shown.returncode == 0, shown.stderr
@@ -80,7 +85,7 @@ def test_a_head_score_of_ones_own_is_in_table_json_and_figure(run: Path, mine: A
     assert "output-size" not in {row["metric"] for row in without}
 
 
-def test_a_measure_of_ones_own_is_a_command(run: Path, mine: Any) -> None:
+def test_a_measure_of_ones_own_is_a_command(run: Path, mine: Any, mechdistill: Any) -> None:
     file = mine(MEASURE)
     assert "How many parameters are there?" in mechdistill("count-parameters", "--help", "--plugin", file).stdout
     assert "count-parameters" in mechdistill("--plugin", file).stdout
@@ -103,7 +108,9 @@ def test_a_measure_of_ones_own_is_a_command(run: Path, mine: Any) -> None:
         (None, "no such file; name a Python file"),
     ],
 )
-def test_a_bad_file_is_one_line_and_exit_two(text: str | None, message: str, mine: Any, tmp_path: Path) -> None:
+def test_a_bad_file_is_one_line_and_exit_two(
+    text: str | None, message: str, mine: Any, tmp_path: Path, mechdistill: Any
+) -> None:
     file = tmp_path / "nowhere.py" if text is None else mine(text)
     for arguments in (["--plugin", file, "presets"], ["presets", "--plugin", file]):
         result = mechdistill(*arguments)
@@ -115,18 +122,18 @@ def test_a_bad_file_is_one_line_and_exit_two(text: str | None, message: str, min
 
 
 @pytest.mark.parametrize("arguments", [["presets", "--plugin"], ["--plugin=", "presets"]])
-def test_a_missing_file_name_is_one_line_and_exit_two(arguments: list[str]) -> None:
+def test_a_missing_file_name_is_one_line_and_exit_two(arguments: list[str], mechdistill: Any) -> None:
     result = mechdistill(*arguments)
     assert result.returncode == 2
     assert result.stderr == "mechdistill: --plugin: names no file; give one, like --plugin mine.py\n"
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["ablate"], ["compare"], ["runs"], ["runs", "sql"]])
-def test_help_says_so(command: list[str]) -> None:
+def test_help_says_so(command: list[str], mechdistill: Any) -> None:
     assert "--plugin FILE.py" in mechdistill(*command, "--help").stdout
 
 
-def test_training_notes_the_files_and_its_processes_load_them(mine: Any, tmp_path: Path) -> None:
+def test_training_notes_the_files_and_its_processes_load_them(mine: Any, tmp_path: Path, mechdistill: Any) -> None:
     file, marks = mine(f"import os\nopen(f'{tmp_path}/{{os.getpid()}}.mark', 'w').close()\n"), "*.mark"
     (tmp_path / "micro.yaml").write_text(to_yaml(micro(seeds=[0, 1])))
     result = mechdistill("train", "micro.yaml", "--jobs", "2", "--plugin", file, cwd=tmp_path)
@@ -142,7 +149,7 @@ def test_training_notes_the_files_and_its_processes_load_them(mine: Any, tmp_pat
     assert str(tmp_path) not in (tmp_path / "out/spt/seed-0/provenance.json").read_text()
 
 
-def test_a_run_directory_never_loads_a_file(run: Path, tmp_path: Path) -> None:
+def test_a_run_directory_never_loads_a_file(run: Path, tmp_path: Path, mechdistill: Any) -> None:
     trap = f"open('{tmp_path}/sprung', 'w').close()\n"
     for folder in (run, run.parents[1]):
         for name in ("mine.py", "mechdistill_plugin_mine.py", "sitecustomize.py", "conftest.py"):

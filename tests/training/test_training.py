@@ -115,13 +115,15 @@ def wait_for_state(process: subprocess.Popen, out: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_killed_in_mid_run_and_rerun_gives_the_bits_of_an_unbroken_run(tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize(("jobs", "delays"), [(1, [0.15]), (2, [0.0, 0.4])])
+def test_killed_in_mid_run_and_rerun_gives_the_bits_of_an_unbroken_run(
+    tmp_path: Path, jobs: int, delays: list[float]
+) -> None:
     config = micro(training={"tokens": 16 * 4 * 600}, teachers={"young": {"training": {"tokens": 16 * 4 * 200}}})
     train(config, tmp_path / "unbroken")
     out = tmp_path / "killed"
     kills = 0
-    for delay in (0.0, 0.15, 0.4):
+    for delay in delays:
         process = start_in_the_background(config, out, jobs)
         wait_for_state(process, out)
         time.sleep(delay)
