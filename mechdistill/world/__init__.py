@@ -13,10 +13,10 @@ from mechdistill.world._world import (
     N_BUCKETS,
     ONE_AT_A_TIME,
     TABLE,
+    Copied,
     KnownWorld,
     World,
     known,
-    read_only,
 )
 
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
     "ONE_AT_A_TIME",
     "TABLE",
     "Batch",
+    "Copied",
     "KnownWorld",
     "Labels",
     "Stream",
     "World",
     "known",
-    "read_only",
 ]
