@@ -35,7 +35,7 @@ def test_knocking_out_the_lookup_heads_costs_five_times_its_control(spt: Experim
         lookup = rows[rows["what"] == "lookup"]["value"].item()
         controls = rows[rows["what"] == "lookup: outside"]["value"]
         if controls.empty:  # every head of the layer belongs to the circuit
-            controls = rows[rows["what"] == "lookup: random subspace"]["value"]
+            controls = rows[rows["what"] == "lookup: removed subspace"]["value"]
         assert lookup >= 5 * controls.mean() > 0, run
 
 
@@ -54,6 +54,6 @@ def test_in_a_bernoulli_world_heads_become_general_induction_heads(tmp_path: Pat
         last = run.metrics().query("step == step.max() and occurrence == '2+'").set_index("metric")["value"]
         assert last["copy-accuracy"] >= 0.95, run.name
         assert last["no-matching-accuracy"] < 0.3
-        general = md.induction_scores(run).query("metric == 'induction-general'")
+        general = md.induction_scores(run).query("metric == 'induction'")
         assert general["value"].max() > 0.4 > 10 * general["chance"].max()
         assert general["untrained"].max() < 0.1

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechdistill.cli._options import Json
+from mechdistill.cli._options import FigureFile, Json, NoFigure, known_presets
+from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
+    from mechdistill.cli._grid import Grid
     from mechdistill.config import SandboxConfig
     from mechdistill.sandbox import Sandbox
 
@@ -21,40 +22,49 @@ def sandbox(
         Path | None,
         typer.Argument(metavar="[EXPERIMENT.yaml|DIR]", help="An experiment file, a run or an experiment directory."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="The world of a preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The world of a preset.", autocompletion=known_presets)
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like sandbox.vocab=32.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where the figure goes.")] = None,
     json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
 ) -> None:
     """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
+    output = Output(json, figure, no_figure).check()
+    if source is not None and source.is_dir():
+        from mechdistill.runs import check_directory
+
+        check_directory(source)  # before torch is imported
+    config, default = _find(source, preset, settings or [])
     from mechdistill import evals, plots
-    from mechdistill.cli._print import print_json, stderr, stdout
-    from mechdistill.runs import write_text
+    from mechdistill.analysis import progress
+    from mechdistill.cli._console import stderr
     from mechdistill.worlds import open_world
 
-    config, default = _find(source, preset, settings or [])
-    world = open_world(config)
-    description = evals.describe(world)
-    if json:
-        print_json(description)
-        return
-    stdout().print(_rows(world))
-    stdout().print(_summary(world, description))
-    for note in _notes(world):
+    with progress("sandbox"):
+        world = open_world(config)
+        description = evals.describe(world)
+    present(
+        description,
+        lambda: [_rows(world), _summary(world, description)],
+        lambda: plots.sandbox_figure(world, description),
+        default,
+        output,
+    )
+    for note in [] if json else _notes(world):
         stderr.print(note)
-    path = out or default
-    write_text(path, plots.to_html(plots.sandbox_figure(world, description)))
-    stderr.print(f"figure: {path}   (opens offline)")
 
 
 def _find(source: Path | None, preset: str | None, settings: list[str]) -> "tuple[SandboxConfig, Path]":
-    """The world, and where its figure goes unless --out says otherwise."""
+    """The world, and where its figure goes unless --figure says otherwise."""
     from mechdistill.config import load_experiment
-    from mechdistill.runs import FIGURES, load
 
     if source is not None and source.is_dir():
+        from mechdistill.runs import FIGURES, load
+
         if preset or settings:
             raise MechdistillError(f"{source}: was made in one world; --preset and --set are for experiment files")
         found = load(source)
@@ -63,8 +73,10 @@ def _find(source: Path | None, preset: str | None, settings: list[str]) -> "tupl
     return experiment.sandbox, Path(f"sandbox-{experiment.name}.html")
 
 
-def _rows(sandbox: "Sandbox") -> "Table":
-    from mechdistill.cli._print import number, table
+def _rows(sandbox: "Sandbox") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import shown
 
     pi, entropy, occurs, rate = sandbox.pi, sandbox.row_entropy, sandbox.stationary, sandbox.rate
     order = sorted(range(sandbox.vocab), key=lambda token: float(entropy[token]))
@@ -73,11 +85,11 @@ def _rows(sandbox: "Sandbox") -> "Table":
         order = [order[i] for i in sorted({*range(8), *range(8, n - 8, n // 8), *range(n - 8, n)})]
     rows = [
         [
-            repr(sandbox.symbols[token]) if not sandbox.symbols[token].isalnum() else sandbox.symbols[token],
+            shown(sandbox.symbols[token]),
             number(entropy[token]),
             number(occurs[token], 4),
             number(rate[token], 2) if rate[token] else "",
-            f"{sandbox.symbols[int(pi[token].argmax())]!s} {pi[token].max():.3f}",
+            f"{shown(sandbox.symbols[int(pi[token].argmax())])} {pi[token].max():.3f}",
         ]
         for token in order
     ]
@@ -85,8 +97,9 @@ def _rows(sandbox: "Sandbox") -> "Table":
     return table(title, ["token", "entropy, nats", "occurs", "trigger", "likeliest successor"], rows)
 
 
-def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Table":
-    from mechdistill.cli._print import number, table
+def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
     from mechdistill.tables.metrics import (
         COPYABLE_SHARE,
         COPYABLE_SHARE_ERROR,
@@ -110,7 +123,7 @@ def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Table":
         [metric, number(value) + (f" ± {error:.1g}" if error and metric == COPYABLE_SHARE.name else "")]
         for metric, value in values.items()
     ]
-    return table("\nThe world (losses in nats a token)", ["", "value"], rows)
+    return table("The world (losses in nats a token)", ["", "value"], rows)
 
 
 def _notes(sandbox: "Sandbox") -> list[str]:

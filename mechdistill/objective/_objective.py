@@ -23,7 +23,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.laws import forward_kl, mixed, soften, uniform_like
 from mechdistill.objective._mixture import Losses, Weights, mixture
 from mechdistill.objective._own import values_by_position
-from mechdistill.objective._routing import Seen, choose, taken
+from mechdistill.objective._routing import Seen, choose
 from mechdistill.teachers import Moment
 from mechdistill.world import Labels
 
@@ -211,7 +211,7 @@ class Objective:
         plain = self._unrouted_weights(asked)
         sequences, length = plain.soft.shape
         n = length * (1 if routing.scope == "sequence" else asked.part.of if asked.part else sequences)
-        share = taken(routing, n) / n
+        share = routing.taken(n) / n
         hard = (1 - share) * plain.hard + share * self._kept(asked, plain)
         return Weights(hard, (1 - share) * plain.soft, plain.routed)
 

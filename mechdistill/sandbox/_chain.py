@@ -17,7 +17,7 @@ from mechdistill.sandbox._ties import descending
 from mechdistill.world import N_BUCKETS, Copied, KnownWorld
 
 _NEVER = 1e-6  # a token that stands at a smaller share of positions is taken not to occur
-_AT_ONCE = 2**26  # numbers that queries of the oracle may hold together
+_AT_ONCE = 2**27  # bytes that queries of the oracle may hold together
 
 
 class Chain(KnownWorld):
@@ -154,7 +154,7 @@ class Chain(KnownWorld):
         log_law = self._log_pi[tokens]
         batch, pos = (self._rule.slot_of[tokens] >= 0).nonzero(as_tuple=True)
         # so many queries at once that neither what they see nor what they give takes much
-        for part in torch.arange(len(batch)).split(max(1, _AT_ONCE // (8 * self.vocab + tokens.shape[1]))):
+        for part in torch.arange(len(batch)).split(max(1, _AT_ONCE // (64 * self.vocab + 10 * tokens.shape[1]))):
             b, q = batch[part], pos[part]
             log_law[b, q] = trigger_log_law(self._rule, tokens, b, q).float()
         return log_law

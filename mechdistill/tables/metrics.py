@@ -81,6 +81,8 @@ TEACHER_SQUARED_ERROR = Metric("teacher-squared-error", "teacher's squared error
 TEACHER_COPY_ACCURACY = _share("teacher-copy-accuracy", "teacher's copy accuracy", _VOCAB, "higher")
 TEACHER_COPY_MASS = _share("teacher-copy-mass", "teacher's mass on the target", _VOCAB, "higher")
 
+STOPPED_AT = _share("stopped-at-copy-accuracy", "copy accuracy at which `until` stopped training", _VOCAB, "higher")
+
 # training batches
 LEARNING_RATE = Metric("lr", "learning rate")
 TRAIN_LOSS = Metric("train-loss", "training objective", _NATS, better="lower")
@@ -150,8 +152,8 @@ class Outcome:
     """Whether p is adjusted for it (Holm, over the primaries and the arms)."""
     digits: int = 4
     """Shown in tables."""
-    short: str = ""
-    """In as few words as a column has room for."""
+    suffix: str = ""
+    """Said after the name over a column for the terminal: an occurrence, a unit."""
 
     @property
     def title(self) -> str:
@@ -161,12 +163,7 @@ class Outcome:
     @property
     def heading(self) -> str:
         """Over a column for the terminal."""
-        return self.short or self.title
-
-    @property
-    def column(self) -> str:
-        """As the name of a column."""
-        return self.name.replace("-", "_")
+        return self.name + self.suffix
 
 
 OUTCOMES: Registry[Outcome] = Registry(
@@ -183,9 +180,9 @@ OUTCOMES: Registry[Outcome] = Registry(
 """What `compare` compares. The last is of the whole run, the others are at its last evaluation."""
 
 HEADLINES = (
-    Outcome("copy-accuracy", COPY_ACCURACY, LATER, digits=3, short="copy accuracy ≥2"),
-    Outcome("no-matching-accuracy", NO_MATCHING, LATER, digits=3, short="no matching"),
-    Outcome("copy-excess", COPY_EXCESS, LATER, digits=3, short="copy excess, nats"),
-    Outcome("bigram-kl", KL, ORDINARY, short="bigram KL, nats"),
+    Outcome("copy-accuracy", COPY_ACCURACY, LATER, digits=3, suffix=" ≥2"),
+    Outcome("no-matching-accuracy", NO_MATCHING, LATER, digits=3, suffix=" ≥2"),
+    Outcome("copy-excess", COPY_EXCESS, LATER, digits=3, suffix=", nats"),
+    Outcome("bigram-kl", KL, ORDINARY, suffix=", nats"),
 )
 """What `train`, `runs show` and model cards say of a run; columns of the `train` table."""

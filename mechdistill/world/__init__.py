@@ -5,6 +5,7 @@ oracle, rows and triggers besides. Whoever needs one asks for it with `known`, a
 """
 
 from mechdistill.world._batch import Batch, Labels, Stream
+from mechdistill.world._fingerprint import differences, fingerprint
 from mechdistill.world._world import (
     COUNT,
     COUNT_BY_ROW,
@@ -33,5 +34,7 @@ __all__ = [
     "Labels",
     "Stream",
     "World",
+    "differences",
+    "fingerprint",
     "known",
 ]
