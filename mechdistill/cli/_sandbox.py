@@ -78,17 +78,18 @@ def _rows(sandbox: "Sandbox") -> "Grid":
     from mechdistill.cli._print import number
     from mechdistill.tables import shown
 
-    order = sorted(range(sandbox.vocab), key=lambda token: float(sandbox.row_entropy[token]))
+    pi, entropy, occurs, rate = sandbox.pi, sandbox.row_entropy, sandbox.stationary, sandbox.rate
+    order = sorted(range(sandbox.vocab), key=lambda token: float(entropy[token]))
     n = len(order)
     if n > 24:  # the ends of a large world, and some between
         order = [order[i] for i in sorted({*range(8), *range(8, n - 8, n // 8), *range(n - 8, n)})]
     rows = [
         [
             shown(sandbox.symbols[token]),
-            number(sandbox.row_entropy[token]),
-            number(sandbox.stationary[token], 4),
-            number(sandbox.rate[token], 2) if sandbox.rate[token] else "",
-            f"{shown(sandbox.symbols[int(sandbox.pi[token].argmax())])} {sandbox.pi[token].max():.3f}",
+            number(entropy[token]),
+            number(occurs[token], 4),
+            number(rate[token], 2) if rate[token] else "",
+            f"{shown(sandbox.symbols[int(pi[token].argmax())])} {pi[token].max():.3f}",
         ]
         for token in order
     ]

@@ -37,16 +37,17 @@ def describe(sandbox: Sandbox, *, sequences: int | None = None) -> pd.DataFrame:
     best_bigram = torch.tensor(sandbox.best_bigram)[data.tokens, data.next_tokens].log().neg()
     share = sandbox.copyable_share()
     simulated = data.copyable.float().mean(dim=0)
+    stationary, rate, entropy, bucket = sandbox.stationary, sandbox.rate, sandbox.row_entropy, sandbox.bucket
     rows: list[dict[str, Any]] = []
     for token in range(sandbox.vocab):
         about = {
             "row": token,
             "symbol": sandbox.symbols[token],
-            "row_entropy": float(sandbox.row_entropy[token]),
-            "bucket": int(sandbox.bucket[token]) if sandbox.bucket[token] >= 0 else None,
+            "row_entropy": float(entropy[token]),
+            "bucket": int(bucket[token]) if bucket[token] >= 0 else None,
         }
-        rows.append(metrics.STATIONARY.row(float(sandbox.stationary[token]), **about))
-        rows.append(metrics.TRIGGER_RATE.row(float(sandbox.rate[token]), **about))
+        rows.append(metrics.STATIONARY.row(float(stationary[token]), **about))
+        rows.append(metrics.TRIGGER_RATE.row(float(rate[token]), **about))
     for position in range(sandbox.seq_len):
         rows.append(metrics.COPYABLE_SHARE.row(float(share.value[position]), position=position))
         rows.append(metrics.SIMULATED_SHARE.row(float(simulated[position]), position=position))

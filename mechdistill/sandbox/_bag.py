@@ -60,7 +60,7 @@ def _of_one_trigger(world: BagWorld, t: int, bag: Tokens, d: int) -> Array:
     count = bag[everyone, token]
     others = [i for i in range(len(world.triggers)) if i != t]
     member, sets = _membership(len(others)), 2 ** len(others)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         weight = member @ world.weight[others]  # [set]
         log_prior = np.log(world.prior[others][:, token])  # [other, query, d]
         elsewhere = 1 - world.prior[:, token].sum(axis=2)  # [trigger, query]: a target that is not in the bag
@@ -88,7 +88,7 @@ def _of_one_trigger(world: BagWorld, t: int, bag: Tokens, d: int) -> Array:
         own = np.concatenate((elsewhere[t][:, None], world.prior[t][token]), axis=1)
         gap = np.where(present > -np.inf, np.minimum(absent - present, 0.0), 0.0)  # log(L' / L)
         log_target = np.log(own) + present + np.log(-np.expm1(gap))
-    target = np.exp(log_target - log_target.max(axis=1, keepdims=True))
+        target = np.exp(log_target - log_target.max(axis=1, keepdims=True))
     target /= target.sum(axis=1, keepdims=True)
     outside = np.where(bag > 0, 0.0, world.prior[t])
     mass = outside.sum(axis=1, keepdims=True)

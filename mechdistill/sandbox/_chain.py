@@ -14,10 +14,10 @@ from mechdistill.sandbox import _rows
 from mechdistill.sandbox._corpus import pinned
 from mechdistill.sandbox._oracle import TriggerRule, trigger_log_law
 from mechdistill.sandbox._ties import descending
-from mechdistill.world import N_BUCKETS, KnownWorld, read_only
+from mechdistill.world import N_BUCKETS, Copied, KnownWorld
 
 _NEVER = 1e-6  # a token that stands at a smaller share of positions is taken not to occur
-_AT_ONCE = 2**26  # numbers that queries of the oracle may hold together
+_AT_ONCE = 2**27  # bytes that queries of the oracle may hold together
 
 
 class Chain(KnownWorld):
@@ -28,6 +28,13 @@ class Chain(KnownWorld):
     law and a slot, their row in the arrays that are kept for triggers alone. `ordinary` are those of rate < 1: they
     follow their row of pi in some sequence, and only they are sorted into buckets.
     """
+
+    slot_of = Copied[np.int64]()
+    """[vocab]: where a possible trigger stands in the arrays of possible triggers; -1 for other tokens."""
+    target_prior = Copied[np.float64]()
+    """[slot, vocab]: law of each possible trigger's target."""
+    mean_pi = Copied[np.float64]()
+    """[vocab, vocab]: the transition matrix with triggers and targets averaged."""
 
     def __init__(self, config: SandboxConfig):
         """Raises `MechdistillError` for a text that cannot be read, targets without any law, and triggers that never
@@ -40,25 +47,25 @@ class Chain(KnownWorld):
         self.provides = frozenset({"oracle"} if config.is_plain else {"oracle", "triggers"})
         self.shows_triggers = config.shows_triggers
         world = _rows.transition_matrix(config)
-        self.pi = read_only(world.pi)  # [vocab, vocab] float64
+        self.pi = world.pi  # [vocab, vocab] float64
         self.symbols = world.symbols  # what each token stands for
-        self.row_entropy = read_only(_rows.row_entropy(self.pi))  # [vocab] nats
+        self.row_entropy = _rows.row_entropy(self.pi)  # [vocab] nats
         self.noise = config.triggers.noise
         self.triggers = self._fixed_triggers()  # () where each sequence draws its own
-        self.rate = read_only(self._rates())  # [vocab]: probability that a token is a trigger in a sequence
+        self.rate = self._rates()  # [vocab]: probability that a token is a trigger in a sequence
 
         possible = np.flatnonzero(self.rate > 0)
         slot_of = np.full(k, -1)
         slot_of[possible] = np.arange(len(possible))
-        self.slot_of = read_only(slot_of)
-        self.target_prior = read_only(self._target_prior(possible))  # [slot, vocab]
+        self.slot_of = slot_of
+        self.target_prior = self._target_prior(possible)  # [slot, vocab]
 
         # quartiles by rank, so that equal entropies split by token number and every bucket has as many rows
         ordinary = np.flatnonzero(self.rate < 1)
         bucket = np.full(k, -1)
         by_entropy = ordinary[descending(-self.row_entropy[ordinary])]
         bucket[by_entropy] = np.arange(len(ordinary)) * N_BUCKETS // len(ordinary)
-        self.bucket = read_only(bucket)
+        self.bucket = bucket
 
         # the chain that an observer who never learns triggers and targets would see: a possible trigger's row is its
         # target law with the probability that it is one and the rule holds, else its ordinary row. Its stationary law
@@ -66,8 +73,8 @@ class Chain(KnownWorld):
         ruled = (1 - self.noise) * self.rate[possible, None]
         mean_pi = self.pi.copy()
         mean_pi[possible] = ruled * self.target_prior + (1 - ruled) * self.pi[possible]
-        self.mean_pi = read_only(mean_pi)
-        self.start_law = read_only(_rows.stationary(self.mean_pi))  # [vocab]
+        self.mean_pi = mean_pi
+        self.start_law = _rows.stationary(self.mean_pi)  # [vocab]
         self.unvisited = self._unvisited(possible)
         # the commonest token that is no fixed trigger
         self.start_token = int(descending(np.where(self.rate < 1, self.start_law, -1.0))[0])
@@ -147,7 +154,7 @@ class Chain(KnownWorld):
         log_law = self._log_pi[tokens]
         batch, pos = (self._rule.slot_of[tokens] >= 0).nonzero(as_tuple=True)
         # so many queries at once that neither what they see nor what they give takes much
-        for part in torch.arange(len(batch)).split(max(1, _AT_ONCE // (8 * self.vocab + tokens.shape[1]))):
+        for part in torch.arange(len(batch)).split(max(1, _AT_ONCE // (64 * self.vocab + 10 * tokens.shape[1]))):
             b, q = batch[part], pos[part]
             log_law[b, q] = trigger_log_law(self._rule, tokens, b, q).float()
         return log_law

@@ -46,10 +46,12 @@ class NoMatching:
     def __init__(self, chain: Chain, occurrence: NDArray[np.float64], reference: Batch):
         """`occurrence`: how often each token occurs. `reference`: sequences on which the guesser is chosen."""
         self._chain, self._occurrence = chain, occurrence
+        self._pi, self._prior, self._slot_of = chain.pi, chain.target_prior, chain.slot_of
+        self._possible = np.flatnonzero(chain.rate > 0)
         # [trigger, vocab]: law of a first successor
-        self._row = (1 - chain.noise) * chain.target_prior + chain.noise * chain.pi[chain.rate > 0]
+        self._row = (1 - chain.noise) * self._prior + chain.noise * self._pi[self._possible]
         self._table = self._fitted(reference)
-        possible: Scores = np.where(chain.target_prior > 0, 1.0, 0.0)
+        possible: Scores = np.where(self._prior > 0, 1.0, 0.0)
         rules: dict[str, Callable[[Queries], Scores]] = {
             TABLE: lambda seen: self._table[self._slot(seen)],
             COUNT: lambda seen: possible[self._slot(seen)] * seen.bag,
@@ -111,40 +113,39 @@ class NoMatching:
         )
 
     def _slot(self, seen: Queries) -> NDArray[np.int64]:
-        return self._chain.slot_of[seen.token]
+        return self._slot_of[seen.token]
 
     def _fitted(self, reference: Batch) -> Scores:
         """How often each token followed each trigger at copyable positions: the best that a table can know."""
         counts = np.zeros_like(self._row)
         chain, tokens = self._chain, reference.tokens
         where = (chain.occurrence(tokens, reference.triggers) >= 2).nonzero(as_tuple=True)
-        np.add.at(counts, (chain.slot_of[tokens[where].numpy()], reference.next_tokens[where].numpy()), 1)
+        np.add.at(counts, (self._slot_of[tokens[where].numpy()], reference.next_tokens[where].numpy()), 1)
         return counts
 
     def _together(self, seen: Queries) -> Scores:
-        chain, possible = self._chain, np.flatnonzero(self._chain.rate > 0)
+        possible = self._possible
         weight = self._occurrence[possible] / self._occurrence[possible].sum()
-        world = _bag.BagWorld(possible, weight, chain.target_prior, chain.pi[possible], chain.noise)
+        world = _bag.BagWorld(possible, weight, self._prior, self._pi[possible], self._chain.noise)
         return _bag.next_law(world, seen.token, seen.bag)
 
     def _one_at_a_time(self, seen: Queries) -> Scores:
         """Bayes' rule where only this trigger's target is unknown, and the others' successors come as on average."""
-        chain, slot = self._chain, self._slot(seen)
-        possible = np.flatnonzero(chain.rate > 0)
-        weight = seen.triggers[:, possible] * self._occurrence[possible]
+        slot, eps = self._slot(seen), self._chain.noise
+        weight = seen.triggers[:, self._possible] * self._occurrence[self._possible]
         weight /= weight.sum(axis=1, keepdims=True)
         own = weight[np.arange(len(slot)), slot][:, None]
         others = np.maximum(weight @ self._row - own * self._row[slot], 1e-12)
-        noise = own * chain.noise * chain.pi[seen.token]
-        prior = chain.target_prior[slot]
-        with np.errstate(divide="ignore"):
-            gain = seen.bag * np.log1p(own * (1 - chain.noise) / (others + noise))
+        noise = own * eps * self._pi[seen.token]
+        prior = self._prior[slot]
+        with np.errstate(all="ignore"):
+            gain = seen.bag * np.log1p(own * (1 - eps) / (others + noise))
             absent = (seen.bag * np.log(others / (others + noise))).sum(axis=1, keepdims=True)
             log_target = np.log(prior) + gain + np.log(np.maximum(-np.expm1(absent - gain), 0.0))
-        top = log_target.max(axis=1, keepdims=True)
-        target = np.exp(log_target - np.where(np.isfinite(top), top, 0.0))
+            top = log_target.max(axis=1, keepdims=True)
+            target = np.exp(log_target - np.where(np.isfinite(top), top, 0.0))
         target /= np.maximum(target.sum(axis=1, keepdims=True), 1e-300)
-        return (1 - chain.noise) * target + chain.noise * chain.pi[seen.token]
+        return (1 - eps) * target + eps * self._pi[seen.token]
 
 
 def _hits(scores: Scores, seen: Queries) -> NDArray[np.float64]:

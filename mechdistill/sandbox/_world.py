@@ -21,7 +21,7 @@ from mechdistill.sandbox._exposure import Estimate, copyable_share, occurrence
 from mechdistill.sandbox._labels import SandboxLabels
 from mechdistill.sandbox._no_matching import NoMatching
 from mechdistill.sandbox._sampler import AliasTable, alias_table, draw
-from mechdistill.world import Batch, read_only
+from mechdistill.world import Batch
 
 _STREAMS = {"train": 0, "evaluation": 1, "reference": 2}
 Stream = Literal["train", "evaluation", "reference"]
@@ -87,23 +87,26 @@ class Sandbox(Chain):
 
     @cached_property
     def _occurrence(self) -> Estimate:
-        found = occurrence(self, self._reference)
-        return Estimate(read_only(found.value), read_only(found.error), found.mean, found.mean_error)
+        return occurrence(self, self._reference)
 
     @property
     def stationary(self) -> NDArray[np.float64]:
         """[vocab]: how often each token occurs: the mean over targets and triggers, and over positions; sums to 1."""
-        return self._occurrence.value
+        return self._occurrence.value.copy()
 
     @property
     def stationary_error(self) -> float:
         """Standard error of `stationary`, the largest of all tokens; 0 where it is exact."""
         return float(self._occurrence.error.max())
 
-    @cached_property
+    @property
     def best_bigram(self) -> NDArray[np.float64]:
         """[vocab, vocab]: for each token the mean of the oracle's law at its positions: the table of the least loss."""
-        return read_only(best_bigram(self, lambda: self._reference(0)))
+        return self._best_bigram.copy()
+
+    @cached_property
+    def _best_bigram(self) -> NDArray[np.float64]:
+        return best_bigram(self, lambda: self._reference(0))
 
     def copyable_share(self) -> Estimate:
         """P(position q holds a trigger at occurrence >= 2) for every q, with its standard error; see `_exposure`."""

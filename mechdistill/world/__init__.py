@@ -14,10 +14,10 @@ from mechdistill.world._world import (
     N_BUCKETS,
     ONE_AT_A_TIME,
     TABLE,
+    Copied,
     KnownWorld,
     World,
     known,
-    read_only,
 )
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ONE_AT_A_TIME",
     "TABLE",
     "Batch",
+    "Copied",
     "KnownWorld",
     "Labels",
     "Stream",
@@ -36,5 +37,4 @@ __all__ = [
     "differences",
     "fingerprint",
     "known",
-    "read_only",
 ]

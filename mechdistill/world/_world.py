@@ -1,7 +1,7 @@
 """What a world has to offer, and what one offers besides that knows its own distribution."""
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,8 @@ from torch import Tensor
 from mechdistill.errors import MechdistillError
 from mechdistill.tables import Need
 from mechdistill.world._batch import Batch, Labels, Stream
+
+Number = TypeVar("Number", bound=np.generic)
 
 N_BUCKETS = 4  # quartiles of ordinary rows by entropy
 
@@ -22,13 +24,22 @@ TABLE = "a table without context"
 GUESSERS = (EXACT_BAYES, COUNT, COUNT_BY_ROW, ONE_AT_A_TIME, TABLE)
 """Who may guess best without matching; all but the first are rules that are compared where it cannot be had."""
 
-Array = TypeVar("Array", bound="NDArray[np.generic]")
 
+class Copied(Generic[Number]):
+    """An array of a world, set once, of which everyone gets a copy: worlds are shared by all who measure in them."""
 
-def read_only(array: Array) -> Array:
-    """The same array, which nobody can write into any longer: worlds are shared by all who measure in them."""
-    array.flags.writeable = False
-    return array
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __set__(self, world: object, array: NDArray[Number]) -> None:
+        world.__dict__[self._name] = array
+
+    @overload
+    def __get__(self, world: None, owner: type) -> "Copied[Number]": ...
+    @overload
+    def __get__(self, world: object, owner: type) -> NDArray[Number]: ...
+    def __get__(self, world: object, owner: type) -> "NDArray[Number] | Copied[Number]":
+        return self if world is None else world.__dict__[self._name].copy()
 
 
 class World(ABC):
@@ -63,18 +74,18 @@ class World(ABC):
 class KnownWorld(World):
     """A world with an oracle: a first-order chain, given per sequence by its triggers and their targets.
 
-    Its arrays are read-only.
+    Its arrays and tensors are copies: what is done to them changes nothing else.
     """
 
-    pi: NDArray[np.float64]
+    pi = Copied[np.float64]()
     """[vocab, vocab]: the transition matrix, ordinary rows of triggers included."""
-    row_entropy: NDArray[np.float64]
+    row_entropy = Copied[np.float64]()
     """[vocab]: entropy of each row, nats."""
-    bucket: NDArray[np.int64]
+    bucket = Copied[np.int64]()
     """[vocab]: quartile of ordinary rows by entropy; -1 for tokens that are always triggers."""
-    start_law: NDArray[np.float64]
+    start_law = Copied[np.float64]()
     """[vocab]: law of a sequence's first token."""
-    rate: NDArray[np.float64]
+    rate = Copied[np.float64]()
     """[vocab]: probability that a token is a trigger in a sequence."""
     seed: int
     """Seed of the transition matrix and of the held-out sequences."""

@@ -204,7 +204,7 @@ def test_a_world_is_shown_before_anybody_trains_in_it(
     ):
         result = mechdistill("sandbox", *arguments, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
-        assert "no-matching-accuracy" in result.stdout
+        assert "no-matching-accuracy (" in result.stdout, "and who guesses"
         assert "plotly" in figure.read_text()
     document = json.loads(mechdistill("sandbox", "--preset", "tiny", "--json", cwd=tmp_path).stdout)
     assert set(document["rows"][0]) == {column.name for column in WORLD.columns}

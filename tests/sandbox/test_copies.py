@@ -65,11 +65,8 @@ def spoil(sandbox: Sandbox) -> list[str]:
     written: list[str] = []
     for name, value in given_out(sandbox):
         for array in arrays(value):
-            try:
-                array[...] = 1
-                written.append(name)
-            except ValueError as error:
-                assert "read-only" in str(error), name  # noqa: PT017
+            array[...] = 1
+            written.append(name)
     return written
 
 
@@ -81,7 +78,7 @@ def test_a_world_is_what_it_was_whatever_was_written_into_what_it_gave(triggers:
     sandbox, untouched = world(triggers=only(triggers)), world(triggers=only(triggers))
     written = spoil(sandbox)
     assert {"evaluation", "evaluation.tokens", "batch", "log_pi", "law", "labels", "training().batch"} <= set(written)
-    assert not {"pi", "stationary", "bucket", "rate", "mean_pi", "row_entropy", "best_bigram"} & set(written)
+    assert {"pi", "stationary", "bucket", "rate", "mean_pi", "row_entropy", "best_bigram"} <= set(written)
     again = dict(given_out(sandbox))
     for name, value in given_out(untouched):
         for ours, theirs in zip(arrays(again[name]), arrays(value), strict=True):
