@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def test_a_head_score_of_ones_own_is_in_table_json_and_figure(run: Path, mine: A
         size = float(model.W_O[layer, head].norm())
         assert value == pytest.approx(size / (1 + size))
     assert len(own) == 4
-    without = json.loads(mechdistill("induction-scores", run, "--json").stdout)["rows"]
+    fresh = [sys.executable, "-m", "mechdistill", "induction-scores", str(run), "--json"]
+    without = json.loads(subprocess.run(fresh, capture_output=True, check=True).stdout)["rows"]
     assert "output-size" not in {row["metric"] for row in without}
 
 
