@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mechdistill.ambient import neutral
 from mechdistill.config import SandboxConfig
 from mechdistill.sandbox._best_bigram import best_bigram
 from mechdistill.sandbox._chain import Chain
@@ -30,6 +31,7 @@ Stream = Literal["train", "evaluation", "reference"]
 class Sandbox(Chain):
     """The synthetic bigram world of a `SandboxConfig`: a chain, and the sequences drawn from it."""
 
+    @neutral()
     def __init__(self, config: SandboxConfig):
         super().__init__(config)
         self._chunk: tuple[tuple[int, Stream, int], Batch] | None = None
@@ -86,6 +88,7 @@ class Sandbox(Chain):
         return SandboxLabels(self, tokens, triggers)
 
     @cached_property
+    @neutral()
     def _occurrence(self) -> Estimate:
         return occurrence(self, self._reference)
 
@@ -105,14 +108,17 @@ class Sandbox(Chain):
         return self._best_bigram.copy()
 
     @cached_property
+    @neutral()
     def _best_bigram(self) -> NDArray[np.float64]:
         return best_bigram(self, lambda: self._reference(0))
 
+    @neutral()
     def copyable_share(self) -> Estimate:
         """P(position q holds a trigger at occurrence >= 2) for every q, with its standard error; see `_exposure`."""
         return copyable_share(self, self._reference)
 
     @cached_property
+    @neutral()
     def _no_matching(self) -> NoMatching:
         return NoMatching(self, self.stationary, self._reference(0))
 
@@ -121,6 +127,7 @@ class Sandbox(Chain):
         """Who guesses in `no_matching_hits`: the exact Bayes guess, or the best of a few rules; see `_no_matching`."""
         return self._no_matching.guesser
 
+    @neutral()
     def no_matching_hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
         """Chance of being right at occurrence >= 2 without matching a trigger with its own earlier occurrence.
 
@@ -143,6 +150,7 @@ class Sandbox(Chain):
             self._chunk = (key, self._draw_chunk(*key))
         return self._chunk[1]
 
+    @neutral()
     def _draw_chunk(self, seed: int, stream: Stream, number: int) -> Batch:
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _STREAMS[stream], number])))
         n, steps, slots = CHUNK, self.seq_len, len(self.target_prior)

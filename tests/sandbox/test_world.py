@@ -1,6 +1,7 @@
 import itertools
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,3 +272,14 @@ def test_alias_tables_give_every_token_its_probability(seed: int, rows: int, k: 
         np.add.at(given_by[i], table.alias[i], (1 - table.keep[i]) / k)
     np.testing.assert_allclose(given_by, probs / probs.sum(axis=1, keepdims=True), atol=1e-12)
     assert (given_by[probs == 0] == 0).all()
+
+
+def test_a_world_is_made_and_asked_whatever_numpy_has_been_told_to_raise() -> None:
+    changes: dict[str, Any] = {"triggers": {"count": 2, "noise": 0.2, "targets": "row"}}
+    with np.errstate(all="raise"):
+        one = world(**changes)
+        found = [one.stationary, one.best_bigram, one.no_matching_hits(one.evaluation(8)).numpy()]
+    other = world(**changes)
+    expected = [other.stationary, other.best_bigram, other.no_matching_hits(other.evaluation(8)).numpy()]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
