@@ -5,6 +5,7 @@ what the query is, or because it follows the trigger that the query holds. Only 
 of one sequence everything else occurs equally often with and without it.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -31,8 +32,9 @@ class Crossed(NamedTuple):
 
 
 def crossed(probe: Probe, sources: Bool[Tensor, "batch query source"], *, one_trigger: bool) -> Crossed | None:
-    """The last query of each sequence that has sources and, before it, another trigger: that one is its partner.
+    """The last query of each sequence that has sources and, before it, another trigger as often: that is its partner.
 
+    As often, so that a head which counts (to what followed any trigger the m-th time, at a query's m-th) is caught too.
     Version 1 is the sequence as it is. In 2 trigger and partner have changed places before the query, and the query
     holds the partner: it matches too. In 3 only the first has happened and in 4 only the second: the sources follow
     another trigger than the query holds. Whatever depends on the query alone, on positions or on what the sources
@@ -76,7 +78,12 @@ def _place(
         # what stands at a source is no partner, so that sources hold the same in every version
         held = set(tokens[sources[b, q]].tolist()) | {int(tokens[q])}
         may = is_trigger[:q] != one_trigger
-        partners = [token for token in tokens[:q][may].tolist() if token not in held]
+        times = Counter(tokens[:q].tolist())
+        partners = [
+            token
+            for token in tokens[:q][may].tolist()
+            if token not in held and (one_trigger or times[token] == times[int(tokens[q])])
+        ]
         if partners:
             return q, partners[-1]
     return None

@@ -102,28 +102,28 @@ def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Grid":
     from mechdistill.cli._print import number
     from mechdistill.tables.metrics import (
         COPYABLE_SHARE,
-        COPYABLE_SHARE_ERROR,
         NO_MATCHING,
         NO_MATCHING_EXACT,
-        STATIONARY_ERROR,
     )
 
     world = description[description["row"].isna() & description["position"].isna()]
-    values = dict(zip(world["metric"], world["value"], strict=True))
-    values[f"{COPYABLE_SHARE.name} at the last position"] = description[
-        (description["metric"] == COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)
-    ]["value"].item()
+    values = {
+        row["metric"]: number(row["value"]) + (f" ± {row['error']:.1g}" if row["error"] > 0 else "")
+        for row in world.to_dict("records")
+    }
+    values[f"{COPYABLE_SHARE.name} at the last position"] = (
+        description[(description["metric"] == COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)][
+            "value"
+        ]
+        .map(number)
+        .item()
+    )
     exact = values.pop(NO_MATCHING_EXACT.name, None)
     if exact is not None:
-        who = sandbox.no_matching_guesser if exact else f"best of the rules: {sandbox.no_matching_guesser}"
+        who = sandbox.no_matching_guesser if float(exact) else f"best of the rules: {sandbox.no_matching_guesser}"
         values = {f"{name} ({who})" if name == NO_MATCHING.name else name: value for name, value in values.items()}
-    error = values.pop(COPYABLE_SHARE_ERROR.name)
-    del values[STATIONARY_ERROR.name]
-    rows = [
-        [metric, number(value) + (f" ± {error:.1g}" if error and metric == COPYABLE_SHARE.name else "")]
-        for metric, value in values.items()
-    ]
-    return table("The world (losses in nats a token)", ["", "value"], rows)
+    rows = [[metric, value] for metric, value in values.items()]
+    return table("The world (losses in nats a token; ± the standard error of a draw)", ["", "value"], rows)
 
 
 def _notes(sandbox: "Sandbox") -> list[str]:

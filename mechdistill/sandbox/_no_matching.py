@@ -1,14 +1,17 @@
 """The best guess at copyable positions that takes no matching, and who makes it.
 
-A guesser knows the world, the triggers, the current token and all that has followed triggers so far; it does not look
-up what followed *this* trigger, so that it needs no induction head, and copy accuracy means something only above it.
+A guesser knows the world, the triggers, the current token and the bag of all that has followed triggers so far: how
+often each token did, neither after which trigger nor how often which trigger came (who counted the triggers too would
+need a count of each, and would guess better). It does not look up what followed *this* trigger, so that it needs no
+induction head, and copy accuracy means something only above it.
 Where it can be had in good time, that is the exact Bayes guess (`_bag`). Otherwise, or where it is beaten since its
 idea of how often triggers come is too simple, it is the best of a few rules. Which is settled once for a world, on
-sequences that nobody is measured on; a table without context is among them, so that no model without heads is better.
+sequences that nobody is measured on; tables without context are among them, the best at copyable positions and the best
+everywhere, so that no model without heads is better.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from mechdistill.sandbox import _bag
 from mechdistill.sandbox._chain import Chain
-from mechdistill.world import COUNT, COUNT_BY_ROW, EXACT_BAYES, ONE_AT_A_TIME, TABLE, Batch
+from mechdistill.world import BIGRAM, COUNT, COUNT_BY_ROW, EXACT_BAYES, ONE_AT_A_TIME, TABLE, Batch
 
 Scores = NDArray[np.float64]  # [query, vocab]: the guess is the largest; chance among equals
 
@@ -43,17 +46,22 @@ class Queries(NamedTuple):
 class NoMatching:
     """The guesser of a world, and how often it is right."""
 
-    def __init__(self, chain: Chain, occurrence: NDArray[np.float64], reference: Batch):
-        """`occurrence`: how often each token occurs. `reference`: sequences on which the guesser is chosen."""
+    def __init__(self, chain: Chain, occurrence: NDArray[np.float64], bigram: NDArray[np.float64], reference: Batch):
+        """`occurrence`: how often each token occurs. `bigram`: what follows it on average, [vocab, vocab].
+
+        `reference`: sequences of which one half fits the table of copyable positions, and the other chooses.
+        """
         self._chain, self._occurrence = chain, occurrence
         self._pi, self._prior, self._slot_of = chain.pi, chain.target_prior, chain.slot_of
         self._possible = np.flatnonzero(chain.rate > 0)
         # [trigger, vocab]: law of a first successor
         self._row = (1 - chain.noise) * self._prior + chain.noise * self._pi[self._possible]
-        self._table = self._fitted(reference)
+        half = len(reference.tokens) // 2
+        self._table = self._fitted(Batch(*(field[half:] for field in reference)))
         possible: Scores = np.where(self._prior > 0, 1.0, 0.0)
         rules: dict[str, Callable[[Queries], Scores]] = {
             TABLE: lambda seen: self._table[self._slot(seen)],
+            BIGRAM: lambda seen: bigram[seen.token],
             COUNT: lambda seen: possible[self._slot(seen)] * seen.bag,
             COUNT_BY_ROW: lambda seen: self._row[self._slot(seen)] * seen.bag,
             ONE_AT_A_TIME: self._one_at_a_time,
@@ -61,9 +69,12 @@ class NoMatching:
         if self._is_exact:
             rules = {EXACT_BAYES: self._together, **rules}
         some = Batch(
-            *(field[: max(1, (_CHECKING if self._is_exact else _CHOOSING) // chain.seq_len)] for field in reference)
+            *(
+                field[: min(half, max(1, (_CHECKING if self._is_exact else _CHOOSING) // chain.seq_len))]
+                for field in reference
+            )
         )
-        found = [seen for seen in self._queries(some) if len(seen.token)]
+        found = [seen for seen in map(self._seen, self._parts(some)) if len(seen.token)]
         hits = {
             name: np.concatenate([_hits(rule(seen), seen) for seen in found] or [[0.0]]) for name, rule in rules.items()
         }
@@ -77,9 +88,11 @@ class NoMatching:
 
     def hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
         """The chance of being right at each position, in [0, 1]; 0 where nothing can be copied."""
-        hits = torch.zeros(data.tokens.shape)
-        for seen in self._queries(data):
-            hits[seen.where] = torch.from_numpy(_hits(self._rule(seen), seen)).float()
+        return torch.cat([self._hits_of(part) for part in self._parts(data)])
+
+    def _hits_of(self, part: Batch) -> Float[Tensor, "batch pos"]:
+        hits, seen = torch.zeros(part.tokens.shape), self._seen(part)
+        hits[seen.where] = torch.from_numpy(_hits(self._rule(seen), seen)).float()
         return hits
 
     @property
@@ -92,10 +105,10 @@ class NoMatching:
         distinct = min(chain.vocab, followed) if chain.noise else k
         return k > 0 and 3.0 ** min(k, 99) * distinct <= _MOST_WORK
 
-    def _queries(self, data: Batch) -> "list[Queries] | map[Queries]":
-        """The copyable positions of a few sequences at a time."""
+    def _parts(self, data: Batch) -> Iterator[Batch]:
+        """A few sequences at a time."""
         size = max(1, _AT_ONCE // (data.tokens.shape[1] * self._chain.vocab))
-        return map(self._seen, (Batch(*part) for part in zip(*(field.split(size) for field in data), strict=True)))
+        return (Batch(*part) for part in zip(*(field.split(size) for field in data), strict=True))
 
     def _seen(self, data: Batch) -> Queries:
         chain, tokens, following = self._chain, data.tokens, data.next_tokens

@@ -120,7 +120,7 @@ class Sandbox(Chain):
     @cached_property
     @neutral()
     def _no_matching(self) -> NoMatching:
-        return NoMatching(self, self.stationary, self._reference(0))
+        return NoMatching(self, self.stationary, self._best_bigram, self._reference(0))
 
     @property
     def no_matching_guesser(self) -> str:

@@ -25,6 +25,7 @@ WORLD = Table(
         ROW_ENTROPY,
         BUCKET,
         Column("position", "Int64", "position in a sequence, from 0"),
+        Column("error", "float64", "standard error of the value where it is estimated; null: exact, or not known"),
     ),
 )
 """About a world, so without the run's columns."""

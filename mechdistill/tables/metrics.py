@@ -102,11 +102,9 @@ BIGRAM_KL_DELTA = Metric("bigram-kl-delta", "Δ bigram KL", _NATS, -INF, chance=
 
 # a world
 STATIONARY = _share("stationary", "how often the token occurs")
-STATIONARY_ERROR = _share("stationary-error", "largest standard error of how often a token occurs; 0: exact")
 TRIGGER_RATE = _share("trigger-rate", "probability of being a trigger in a sequence")
 TRIGGER_SHARE = _share("trigger-share", "share of positions that hold a trigger")
 COPYABLE_SHARE = _share("copyable-share", "share of positions that can be copied")
-COPYABLE_SHARE_ERROR = _share("copyable-share-error", "its standard error; 0: exact")
 SIMULATED_SHARE = _share("simulated-share", "the same, counted on held-out sequences")
 ORACLE_LOSS = _loss("oracle-loss", "oracle's loss")
 BIGRAM_LOSS = _loss("bigram-loss", "loss of the best table without context")

@@ -7,6 +7,7 @@ oracle, rows and triggers besides. Whoever needs one asks for it with `known`, a
 from mechdistill.world._batch import Batch, Labels, Stream
 from mechdistill.world._fingerprint import differences, fingerprint
 from mechdistill.world._world import (
+    BIGRAM,
     COUNT,
     COUNT_BY_ROW,
     EXACT_BAYES,
@@ -21,6 +22,7 @@ from mechdistill.world._world import (
 )
 
 __all__ = [
+    "BIGRAM",
     "COUNT",
     "COUNT_BY_ROW",
     "EXACT_BAYES",

@@ -20,8 +20,9 @@ EXACT_BAYES = "exact Bayes"
 COUNT = "what followed triggers most often"
 COUNT_BY_ROW = "count x own row"
 ONE_AT_A_TIME = "Bayes, one trigger at a time"
-TABLE = "a table without context"
-GUESSERS = (EXACT_BAYES, COUNT, COUNT_BY_ROW, ONE_AT_A_TIME, TABLE)
+TABLE = "a table without context, of copyable positions"
+BIGRAM = "the best table without context"
+GUESSERS = (EXACT_BAYES, COUNT, COUNT_BY_ROW, ONE_AT_A_TIME, TABLE, BIGRAM)
 """Who may guess best without matching; all but the first are rules that are compared where it cannot be had."""
 
 

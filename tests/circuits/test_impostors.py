@@ -1,9 +1,11 @@
 """What is named a part of the copy circuit, and what only looks like it: heads made by hand, and random networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mechdistill.circuits import SCORES, CopyCircuit, Head, copy_circuit, crossed, head_scores, probes, standouts
@@ -93,6 +95,53 @@ def test_a_head_that_does_not_look_at_the_token_before_is_no_previous_token_head
     for name in PREVIOUS_IMPOSTORS:
         scores = head_scores(network(sandbox, 0, LOOKUP_IMPOSTORS[name]), sandbox, torch.Generator().manual_seed(0))
         assert all(Head(0, 0) not in standouts(scores, score) for score in SCORES.values()), name
+
+
+class Counting:
+    """A network of two heads, of which the second has an attention pattern that no bilinear form gives: it counts."""
+
+    def __init__(self, sandbox: Sandbox, score: Callable[[Tensor, Tensor], Tensor]):
+        self.cfg = SimpleNamespace(n_layers=2, n_heads=1, n_ctx=sandbox.seq_len, d_vocab=sandbox.vocab)
+        self._triggers, self._score = torch.tensor(sandbox.triggers), score
+
+    def parameters(self) -> Iterator[Tensor]:
+        return iter([torch.zeros(1)])
+
+    def run_with_cache(self, tokens: Tensor, names_filter: object = None) -> tuple[None, dict[str, Tensor]]:
+        after = torch.zeros(tokens.shape, dtype=torch.bool)
+        after[:, 1:] = torch.isin(tokens, self._triggers)[:, :-1]
+        n = tokens.shape[1]
+        where = torch.arange(n)
+        back = (20.0 * (where[:, None] - where == 1)).expand(len(tokens), -1, -1)
+        logits = 12 * after[:, None] * (1 + self._score(tokens, after).float())
+        seen = torch.ones(n, n).tril().bool()
+        patterns = [x.masked_fill(~seen, -torch.inf).softmax(-1)[:, None] for x in (back, logits)]
+        return None, {f"blocks.{layer}.attn.hook_pattern": pattern for layer, pattern in enumerate(patterns)}
+
+
+def same_ordinal(tokens: Tensor, after: Tensor) -> Tensor:
+    """From the m-th of a trigger to what followed any trigger the m-1-th time that it came."""
+    times = (tokens[:, :, None] == tokens[:, None]).tril().sum(-1)
+    return F.pad(times, (1, 0))[:, None, :-1] == times[:, :, None] - 1
+
+
+def same_count(tokens: Tensor, after: Tensor) -> Tensor:
+    """To what has followed triggers as often as the query's trigger has come before."""
+    equal = tokens[:, :, None] == tokens[:, None]
+    times = equal.tril().sum(-1) - 1
+    seen = torch.ones(equal.shape[1:]).tril()
+    followed = torch.einsum("bsu,qu->bqs", (equal & after[:, None]).float(), seen)
+    return followed == times[:, :, None]
+
+
+@pytest.mark.parametrize("count", [2, 5, 10])
+@pytest.mark.parametrize("score", [same_ordinal, same_count])
+def test_a_head_that_counts_is_named_by_no_rule(score: Callable[[Tensor, Tensor], Tensor], count: int) -> None:
+    sandbox = world(vocab=32, seq_len=64, triggers={"count": count})
+    scores = head_scores(Counting(sandbox, score), sandbox, torch.Generator().manual_seed(0), sequences=64)  # type: ignore[arg-type]
+    value = scores.query("layer == 1 and metric == 'trigger-lookup'")["value"].item()
+    assert value > 0.25, "it looks like one"
+    assert not any(Head(1, 0) in standouts(scores, score) for score in SCORES.values())
 
 
 @pytest.mark.parametrize("sequences", [4, 64])

@@ -6,6 +6,7 @@ import torch
 
 from mechdistill.config import load_experiment
 from mechdistill.evals import describe, inline_metrics, row_curves
+from mechdistill.evals._world import mean_error
 from mechdistill.positions import EvaluationSet, Positions, predict
 from mechdistill.sandbox import Sandbox
 from tests.helpers import only, transformer, world
@@ -141,4 +142,20 @@ def test_what_copying_is_worth_in_the_default_world() -> None:
     assert of["oracle-loss"] == pytest.approx(1.766, abs=0.001)
     assert of["bigram-loss"] - of["oracle-loss"] == pytest.approx(0.45, abs=0.01)
     assert of["no-matching-exact"] == 1
-    assert 0 < of["copyable-share-error"] < 0.0005
+    errors = table[table["row"].isna() & table["position"].isna()].set_index("metric")["error"]
+    assert 0 < errors["copyable-share"] < 0.0005
+    # of a draw of 1024 sequences: the expectations are 2.2184, 1.793 and .547
+    for metric, expected in (("bigram-loss", 2.2184), ("oracle-loss", 1.793), ("no-matching-accuracy", 0.547)):
+        assert abs(of[metric] - expected) < 4 * errors[metric] < 0.07
+
+
+def test_the_error_of_a_mean_over_masked_positions_is_that_of_many_draws() -> None:
+    """Positions of a sequence go together, and sequences have different numbers of them."""
+    generator = torch.Generator().manual_seed(0)
+    means, errors = [], []
+    for _ in range(400):
+        mask = torch.rand(64, 10, generator=generator) < torch.rand(64, 1, generator=generator)
+        values = torch.randn(64, 1, generator=generator) + torch.randn(64, 10, generator=generator)
+        means.append(float(values[mask].mean()))
+        errors.append(mean_error(values, mask))
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)

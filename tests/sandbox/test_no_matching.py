@@ -120,3 +120,22 @@ def test_rules_stand_in_where_the_exact_guess_would_take_long() -> None:
     assert sandbox.no_matching_guesser in (COUNT, ONE_AT_A_TIME)
     hits = sandbox.no_matching_hits(sandbox.evaluation(64))
     assert ((hits >= 0) & (hits <= 1)).all()
+
+
+def test_the_baseline_does_not_hang_on_how_many_sequences_are_asked_at_once() -> None:
+    """In a vocabulary so large that a thousand positions are taken in several parts."""
+    sandbox = world(vocab=600, seq_len=40, rows={"high": 4.0}, triggers={"count": 3, "targets": "row"})
+    data = sandbox.evaluation(400)
+    apart = [sandbox.no_matching_hits(type(data)(*(field[i : i + 7] for field in data))) for i in range(0, 400, 7)]
+    assert torch.equal(sandbox.no_matching_hits(data), torch.cat(apart))
+
+
+@pytest.mark.parametrize("rule", [{"targets": "uniform", "noise": 0.9}, {"targets": "row", "noise": 0.5}], ids=str)
+def test_where_little_can_be_copied_the_best_table_is_not_better_either(rule: dict[str, Any]) -> None:
+    triggers = only(kind="bernoulli", rate=0.05, **rule)
+    sandbox = world(vocab=64, seq_len=12, seed=183, rows=only(kind="dirichlet", concentration=0.2), triggers=triggers)
+    data = sandbox.batch(77, 0, 16_000)
+    copyable = sandbox.occurrence(data.tokens, data.triggers) >= 2
+    table = torch.tensor(sandbox.best_bigram).argmax(dim=1)[data.tokens] == data.next_tokens
+    difference = (table[copyable].double() - sandbox.no_matching_hits(data)[copyable]).numpy()
+    assert difference.mean() <= 3 * difference.std() / len(difference) ** 0.5 + 1e-12
