@@ -19,6 +19,8 @@ def read_regular(path: Path, most: int) -> bytes:
         with os.fdopen(os.open(path, _FLAGS), "rb") as file:
             _refuse_irregular(os.fstat(file.fileno()))
             data = file.read(most + 1)
+        if data is None:  # pyright: ignore[reportUnnecessaryComparison]  (what the kernel makes up may have none yet)
+            raise OSError(errno.EINVAL, "Not a regular file")
     except ValueError:  # a zero byte, or half of a character
         raise OSError(errno.EINVAL, "Not a possible path") from None
     if len(data) > most:

@@ -37,11 +37,12 @@ def normal_form(
 
 
 def normal_model(model: ModelConfig) -> tuple[Any, ...]:
-    """A model with its defaults resolved; of the null model, which has no other settings, its kind alone."""
+    """A model with its defaults resolved, and without those of an MLP that it has not; of the null model its kind."""
     if not model.has_heads:
         return (model.kind,)
     widths = {"d_head": model.head_width, "n_kv_heads": model.kv_heads}
-    return (model.model_copy(update={**widths, "d_mlp": model.mlp_width}).model_dump_json(),)
+    mlp = {"d_mlp": None, "act": "relu"} if model.attn_only else {"d_mlp": model.mlp_width}
+    return (model.model_copy(update={**widths, **mlp}).model_dump_json(),)
 
 
 def normal_teacher(name: str, teachers: Mapping[str, TeacherConfig], sandbox: SandboxConfig) -> tuple[Any, ...]:

@@ -17,9 +17,12 @@ def read_experiment(path: Path) -> Any:
     try:
         text = read_regular(path, 4 * MOST_CHARACTERS).decode("utf-8-sig")
     except FileNotFoundError:
-        raise MechdistillError(
-            f"{path}: no such experiment file; `mechdistill presets` lists what can run without one"
-        ) from None
+        fix = (
+            f"--preset {path}"
+            if str(path) in preset_names()
+            else "`mechdistill presets` lists what can run without one"
+        )
+        raise MechdistillError(f"{path}: no such experiment file; {fix}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise MechdistillError(f"{path}: cannot be read as a text file ({reason})") from None

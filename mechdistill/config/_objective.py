@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from mechdistill.config._base import Config, Name, Probability, Stage, check_stages
@@ -13,6 +13,10 @@ from mechdistill.config._routing import RoutingConfig
 def _number(alpha: float) -> str:
     """What a schedule that does not move is the same as."""
     return f"alpha: {alpha:g}; write that" if alpha else "standard training (SPT); leave alpha out"
+
+
+_LEAST = 1e-6
+"""The smallest weight of a term that is not 0."""
 
 
 class RampAlpha(Config):
@@ -88,8 +92,15 @@ def _number_or_mapping(value: Any) -> Any:
     raise PydanticCustomError("alpha", rule, {"example": example})  # type: ignore[arg-type]  # a template
 
 
+def _noticed(weight: float) -> float:
+    if 0 < weight < _LEAST:
+        rule = "must be 0 or at least {least}: less is lost in float32, so that it equals 0"
+        raise PydanticCustomError("weight", rule, {"least": f"{_LEAST:g}"})
+    return weight
+
+
 Alpha = Annotated[
-    Annotated[Probability, Tag("number")]
+    Annotated[Probability, AfterValidator(_noticed), Tag("number")]
     | Annotated[RampAlpha, Tag("linear")]
     | Annotated[RampAlpha, Tag("cosine")]
     | Annotated[StagedAlpha, Tag("stages")]
@@ -134,7 +145,8 @@ class ArmConfig(Config):
     divergence: Divergence = ForwardKL()
     """D: a name, or a mapping with `kind` and its settings."""
     label_smoothing: Annotated[
-        Annotated[float, Field(ge=0, lt=1), Tag("number")] | Annotated[MatchedSmoothing, Tag("match")],
+        Annotated[float, Field(ge=0, lt=1), AfterValidator(_noticed), Tag("number")]
+        | Annotated[MatchedSmoothing, Tag("match")],
         Discriminator(_smoothing_tag),
     ] = 0.0
     """Labels become (1 - s)·y + s/vocab; {match: ARM} finds the s that is as far from the truth as that arm's

@@ -48,6 +48,8 @@ def publish(
     arguments.one_of(checkpoints, "checkpoints", ("all", "last"))
     if license is not None and not _LICENSE.fullmatch(arguments.instance(license, "license", str, "must be text")):
         raise MechdistillError(f"license={quoted(license)}: must be an identifier of the Hugging Face Hub, like mit")
+    if Path(os.path.abspath(folder)).is_relative_to(source.path):  # noqa: PTH100
+        raise MechdistillError(f"{folder}: lies inside {source.path}, whose runs would be there twice; choose another")
     runs = _finished(source)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise MechdistillError(f"{folder}: is there already and is no empty folder; choose another")

@@ -119,7 +119,12 @@ def is_directory(path: Path) -> bool:
 
 
 def refuse_irregular(path: Path, most: int | None = None) -> None:
-    """Raise `MechdistillError` for what is there and no regular file, or too large; a missing file is none."""
+    """Raise `MechdistillError` for what is there and no regular file, or too large; a missing file is none.
+
+    Nor is a link: somebody else's run directory must not make us read another place.
+    """
+    if path.is_symlink():
+        raise MechdistillError(f"{path}: is a link; put the file itself there")
     try:
         found = path.stat()
     except OSError:  # whoever reads it says what is wrong with it

@@ -46,12 +46,20 @@ class RunWriter:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do; raises `MechdistillError` where a file of a finished run is missing."""
+        """Whether nothing is left to do.
+
+        Raises `MechdistillError` where a file of a finished run is missing, or its metrics or last weights are not its
+        own: nobody may be told that it is finished.
+        """
         if self.status["state"] != "finished":
             return False
         run = Run(self.path)
         run.refuse_incomplete()
-        return bool(run.steps)
+        if not run.steps:
+            return False
+        run.weights("last")
+        run.metrics()
+        return True
 
     def check(self) -> None:
         """Raise `MechdistillError` if the directory holds another run than `config`, or leads elsewhere."""

@@ -96,6 +96,7 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"training": {"evaluate_every": 7, "checkpoint_every": 3}}),
     ({}, {"training": {"tokens": 16 * 4 * 24 - 5}}),
     ({}, {"model": {"d_head": 8, "n_kv_heads": 2}}),
+    ({}, {"model": {"act": "relu"}}),  # there is no MLP
     ({"model": {"kind": "bigram"}}, {"model": {"kind": "bigram", "n_layers": 1}}),
     ({"alpha": 0.5, "teacher": "oracle"}, {"alpha": 0.5, "teacher": "truth"}),
     (
@@ -111,6 +112,12 @@ def test_two_arms_that_train_the_same_runs_are_refused(one: dict[str, Any], othe
     teachers = {"oracle": {"kind": "oracle"}, "truth": {"kind": "oracle"}}
     with pytest.raises(MechdistillError, match=r"arms\.b: its run b equals (a|spt) in all but the name"):
         micro(teachers=teachers, arms={"a": {"training": {"lr": 1e-3}, **one}, "b": _at(1e-3, other)})
+
+
+@pytest.mark.parametrize("settings", [{"alpha": 1e-20, "teacher": "young"}, {"label_smoothing": 1e-12}])
+def test_a_weight_that_is_lost_in_float32_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(MechdistillError, match=r"must be 0 or at least 1e-06"):
+        micro(arms={"x": settings})
 
 
 def _at(lr: float, settings: dict[str, Any]) -> dict[str, Any]:

@@ -174,6 +174,12 @@ def test_what_the_metrics_know_of_the_teacher_is_told(copy: Path, tmp_path: Path
     assert "| dpt/seed-0 | teacher-copy-accuracy | 2+ |  | 0.4321 |" in (tmp_path / "out/README.md").read_text()
 
 
+def test_a_copy_inside_its_source_would_count_every_run_twice(copy: Path) -> None:
+    with pytest.raises(MechdistillError, match=r"lies inside .* whose runs would be there twice"):
+        md.publish(Experiment(copy), copy / "pub")
+    assert not (copy / "pub").exists()
+
+
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
 def test_an_unfinished_run_is_refused_by_name(copy: Path, tmp_path: Path, state: str) -> None:
     rewritten(copy / "dpt/seed-0", "status.json", state=state)

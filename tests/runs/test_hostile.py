@@ -128,16 +128,22 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("special", ["fifo", "device", "directory"])
+@pytest.mark.parametrize("special", ["fifo", "device", "directory", "link"])
 def test_what_is_no_file_is_named_and_never_waited_for(copy: Path, special: str) -> None:
     run = copy / "copy/dpt/seed-0"
     (run / "metrics.jsonl").unlink()
     for name, read in READERS.items():
         kept = (run / name).read_bytes()
         (run / name).unlink()
-        make = {"fifo": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "directory": Path.mkdir}
+        (copy.parent / "elsewhere").write_bytes(kept)
+        make = {
+            "fifo": os.mkfifo,
+            "device": lambda path: path.symlink_to("/dev/zero"),
+            "directory": Path.mkdir,
+            "link": lambda path: path.symlink_to(copy.parent / "elsewhere"),
+        }
         make[special](run / name)
-        with pytest.raises(MechdistillError, match=f"{name}: is no regular file"):
+        with pytest.raises(MechdistillError, match=f"{name}: is (no regular file|a link)"):
             read(run)
         if name in ("config.yaml", "status.json"):
             found, lines = said(lambda: list_runs(copy))

@@ -91,6 +91,16 @@ def test_checkpoints_are_foreseen(every: int, steps: int) -> None:
         assert min(abs(s - step) for s in near) == min(abs(s - step) for s in known)
 
 
+@pytest.mark.parametrize("file", ["checkpoints/step-00000024.safetensors", "metrics.parquet"])
+def test_nobody_is_told_that_a_run_with_anothers_files_is_finished(
+    trained: Experiment, tmp_path: Path, file: str
+) -> None:
+    out = copied(trained.path, tmp_path / "x")
+    shutil.copy(out / "spt/seed-0" / file, out / "dpt/seed-0" / file)
+    with pytest.raises(MechdistillError, match=file):
+        train(micro(), out)
+
+
 def test_a_teacher_whose_checkpoints_are_gone_is_named_with_what_helps(trained: Experiment, tmp_path: Path) -> None:
     out = copied(trained.path, tmp_path / "x")
     shutil.rmtree(out / "dpt")

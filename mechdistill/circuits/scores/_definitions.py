@@ -34,14 +34,20 @@ def _after_other_triggers(probe: Probe, sources: Sources) -> Sources:
     return sources.any(dim=-1, keepdim=True) & after[:, None] & ~sources
 
 
-@attention_score(on="repeated", nulls=(control, at(_after_other_triggers)))
+def _after_triggers_to_come(probe: Probe, sources: Sources) -> Sources:
+    """Those of them that, like the query's trigger, have been seen once: a head that counts cannot tell them apart."""
+    return _after_other_triggers(probe, sources) & (sources.cumsum(dim=-1) > 0)
+
+
+@attention_score(on="repeated", nulls=(control, at(_after_other_triggers), at(_after_triggers_to_come)))
 def induction(probe: Probe) -> Sources:
     """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold a trigger.
 
     The head looks at what followed the current token last time. Range [0, 1]; chance 1/(q+1) averaged over the
-    queries. Null, the larger of two: the same queries and sources with another first block, and what followed the
-    other triggers in the first block. Where the sandbox has no fixed triggers, all queries count. Source: Olsson et
-    al. 2022; the split by query is ours, since heads trained on fixed triggers fire at triggers only.
+    queries. Null, the largest of three: the same queries and sources with another first block; what followed the other
+    triggers in the first block; and those of these that have not come again yet. Where the sandbox has no fixed
+    triggers, all queries count. Source: Olsson et al. 2022; the split by query is ours, since heads trained on fixed
+    triggers fire at triggers only.
     """
     queries = _second_block(probe)
     return _at_offset(queries & probe.is_trigger if probe.is_trigger.any() else queries, probe.length - 1)
