@@ -270,6 +270,9 @@ def test_unfinished_twins_stand_under_their_steps_and_are_named(trained: Experim
         figure = (out / "figures" / f"{command}{'-last' * (command == 'row-curves')}.html").read_text()
         assert "dpt\\u002fseed-0 @8" in figure or "dpt/seed-0 @8" in figure
     assert "not finished" not in mechdistill("induction-scores", out, "--checkpoint", "8").stderr
+    assert "since" not in mechdistill("induction-scores", out, "--checkpoint", "last").stdout, (
+        "one step a run dates nothing"
+    )
 
 
 def test_all_checkpoints_say_since_when_and_keep_their_figure(made: tuple[Path, Any]) -> None:

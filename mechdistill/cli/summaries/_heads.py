@@ -19,7 +19,8 @@ _Since = dict[tuple[Any, ...], Any]
 
 def induction_scores(data: pd.DataFrame) -> Iterator[Grid]:
     """Of each run's last checkpoint in the table; of several, also since which step a score has stood."""
-    since = _since_when(data) if data["step"].nunique() > 1 else None
+    moving = data.groupby("run")["step"].nunique().max() > 1
+    since = _since_when(data) if moving else None
     for seed, of_seed in last_step(data).groupby("seed", sort=False):
         is_pair = of_seed["source_layer"].notna()
         if not is_pair.all():
