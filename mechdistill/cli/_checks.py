@@ -53,7 +53,7 @@ def _cells(part: "pd.DataFrame") -> list[str]:
 
     value, low, high = part["value"], part["low"].iloc[0], part["high"].iloc[0]
     shown = number(value.mean())
-    if len(value) > 1:
+    if value.count() > 1:
         shown += f" ({number(value.min())} to {number(value.max())})"
     passed = part["passed"].dropna()
     verdict = "-" if passed.empty else f"{int(passed.sum())} of {len(passed)}"

@@ -47,7 +47,9 @@ def exclusive(experiment: Path) -> Generator[None]:
     except Timeout:
         raise _in_use(experiment, str(_read_owner(owner_file) or "another process")) from None
     except OSError as error:
-        raise MechdistillError(f"{experiment}: cannot be written ({error.strerror}); choose another --out") from None
+        raise MechdistillError(
+            f"{experiment}: cannot be written ({error.strerror}); choose another directory"
+        ) from None
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(owner_file, stop), daemon=True)
     try:
@@ -114,4 +116,4 @@ def _refuse_foreign_owner(experiment: Path, path: Path) -> None:
 
 
 def _in_use(experiment: Path, owner: str) -> MechdistillError:
-    return MechdistillError(f"{experiment}: in use by {owner}; wait for it, stop it, or choose another --out")
+    return MechdistillError(f"{experiment}: in use by {owner}; wait for it, stop it, or choose another directory")

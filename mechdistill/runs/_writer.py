@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from mechdistill.config import RunConfig, definitions, to_yaml
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.runs import _binding, _metrics
 from mechdistill.runs import _layout as layout
 from mechdistill.runs._binding import Damaged, End, Held, Owner
@@ -69,9 +69,14 @@ class RunWriter:
         stored = Run(self.path).config
         for key in differing_keys(stored, self.config):
             was, wanted = (config.model_dump(mode="json")[key] for config in (stored, self.config))
+            if isinstance(was, dict) and isinstance(wanted, dict):  # the part that differs says more than the whole
+                part = next((name for name in wanted if was.get(name) != wanted[name]), None)
+                key, was, wanted = (
+                    (key, was, wanted) if part is None else (f"{key}.{part}", was.get(part), wanted[part])
+                )
             raise MechdistillError(
-                f"{self.path / layout.CONFIG}: was made with another {key} ({was!r}) than the experiment says "
-                f"({wanted!r}); restore its files or choose another --out"
+                f"{self.path / layout.CONFIG}: was made with another {key} ({quoted(was)}) than the experiment says "
+                f"({quoted(wanted)}); restore its files or choose another directory"
             )
         if (self.path / layout.PROVENANCE).exists():
             self._check_definitions()
@@ -84,7 +89,7 @@ class RunWriter:
         if changed:
             raise MechdistillError(
                 f"{self.path}: was made with another definition of {', '.join(changed)}; restore it, or choose another "
-                "--out"
+                "directory"
             )
 
     def begin(self, conditions: dict[str, str], world: Mapping[str, Any]) -> Weights | None:

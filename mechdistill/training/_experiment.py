@@ -173,7 +173,7 @@ def _check_out(out: Path) -> None:
         pass
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MechdistillError(f"--out {str(out)[:80]}: cannot be made ({reason}); choose another") from None
+        raise MechdistillError(f"{out}: cannot be made ({reason}); choose another") from None
 
 
 def _ours(name: str) -> bool:

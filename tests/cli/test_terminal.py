@@ -111,6 +111,7 @@ def test_ctrl_c_at_any_moment_of_a_real_process_is_130_and_a_script_stops(x: Pat
     measure = [sys.executable, "-m", "mechdistill", "induction-scores", str(x), "--no-cache"]
     script = ["bash", "-c", f"{' '.join(measure)}; echo went on"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # the tests may run where it is ignored
     started = [subprocess.Popen(command, **pipes) for command in (measure, measure, script)]
     for process, delay, times in zip(started, (0.4, 1.0, 0.3), (1, 3, 1), strict=True):
         time.sleep(delay)
