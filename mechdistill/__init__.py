@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mechdistill.registry import Registry
     from mechdistill.runs import Experiment, Run, load, sql
     from mechdistill.tables import Measure
-    from mechdistill.training import train
+    from mechdistill.training import checks, train
 
     ablate: Applied
     induction_scores: Applied
@@ -44,6 +44,7 @@ _HOMES = {
     "Run": "mechdistill.runs",
     "ablation": "mechdistill.extend",
     "attention_score": "mechdistill.extend",
+    "checks": "mechdistill.training",
     "compare": "mechdistill.analysis",
     "divergence": "mechdistill.extend",
     "from_transformer_lens": "mechdistill.model",
@@ -68,6 +69,7 @@ __all__ = [
     "Run",
     "ablation",
     "attention_score",
+    "checks",
     "compare",
     "divergence",
     "from_transformer_lens",

@@ -10,35 +10,65 @@ Each of them raises `MechdistillError` for a name that is taken. A definition ma
 what it measures is never cached on disk.
 """
 
+import functools
+import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from pydantic import ConfigDict, ValidationError, validate_call
 
 from mechdistill import circuits
 from mechdistill.circuits import Ablation, Score
 from mechdistill.circuits.scores import Decoys, Find, ScoreFunction
-from mechdistill.config import DIVERGENCES, SIGNALS, TEACHERS, Traits
-from mechdistill.errors import MechdistillError
+from mechdistill.config import DIVERGENCES, SIGNALS, TEACHERS, Traits, problem
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.objective import own_divergence, own_signal
 from mechdistill.registry import name_of
 from mechdistill.tables import MEASURES, METRIC_COLUMNS, Column, Function, Measure, Metric, Need
 from mechdistill.tables.metrics import METRICS
 from mechdistill.teachers import own_kind
 
+F = TypeVar("F")
 D = TypeVar("D", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
+def _checked(make: Callable[P, R]) -> Callable[P, R]:
+    """A maker of definitions that names an argument of the wrong kind, in one line."""
+
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return strict(**signature.bind(*args, **kwargs).arguments)  # by name, so that errors have it
+        except ValidationError as error:
+            raise MechdistillError(f"md.{make.__name__}: {problem(error)}") from None
+
+    # what is given back needs no check, and its annotation holds names of other rooms
+    make.__annotations__ = {name: kind for name, kind in make.__annotations__.items() if name != "return"}
+    strict: Any = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(make)
+    return checked
+
+
+@_checked
 def attention_score(
     *, on: Literal["repeated", "natural"], decoys: Decoys | None = None, label: str = ""
 ) -> Callable[[Find], Score]:
     """A head score by where a head looks: a function of a `Probe` that gives the sources of each query.
 
-    `on` repeated blocks, with the same blocks unrepeated as null; or on held-out (natural) sequences, with `decoys`
-    (a function of probe and sources) as null, or none. See `circuits.attention_score`.
+    `on` repeated blocks, with the same blocks unrepeated as null; or on held-out (natural) sequences. `decoys`, a
+    function of probe and sources, gives where an impostor would look: a null, on blocks beside the other. See
+    `circuits.attention_score`.
     """
-    return lambda find: circuits.SCORES.add(circuits.attention_score(on=on, decoys=decoys, label=label)(find))
+    return lambda find: circuits.SCORES.add(
+        circuits.attention_score(on=on, decoys=decoys, label=label)(_function(find))
+    )
 
 
+@_checked
 def head_score(
     *, label: str = "", unit: str = "", low: float = 0.0, high: float = 1.0, chance: str = ""
 ) -> Callable[[ScoreFunction], Score]:
@@ -46,9 +76,10 @@ def head_score(
     an earlier one, [layer, head, source layer, source head] with nan where there is no pair. See `circuits.head_score`.
     """
     make = circuits.head_score(label=label, unit=unit, low=low, high=high, chance=chance)
-    return lambda function: circuits.SCORES.add(make(function))
+    return lambda function: circuits.SCORES.add(make(_function(function)))
 
 
+@_checked
 def ablation(*, label: str = "", colour: int | None = None) -> Callable[[Callable[..., Any]], Ablation]:
     """A way of knocking heads out: a function of (z [batch, pos, head, d_head], generator) that gives another z.
 
@@ -56,7 +87,7 @@ def ablation(*, label: str = "", colour: int | None = None) -> Callable[[Callabl
     """
 
     def register(function: Callable[..., Any]) -> Ablation:
-        name = _name(function)
+        name = name_of(_function(function))
         slot = len(circuits.ABLATIONS) if colour is None else colour
         return circuits.ABLATIONS.add(
             Ablation(name, label or f"{name} ablation", function, slot, doc=function.__doc__ or "")
@@ -65,6 +96,7 @@ def ablation(*, label: str = "", colour: int | None = None) -> Callable[[Callabl
     return register
 
 
+@_checked
 def metric(
     name: str,
     label: str = "",
@@ -79,13 +111,14 @@ def metric(
     return METRICS.add(Metric(name, label or name, unit, low, high, chance, better))
 
 
+@_checked
 def measure(
     question: str,
     *,
-    columns: Iterable[Column] = (),
+    columns: Sequence[Column] = (),
     figure: Function | None = None,
     summary: Function | None = None,
-    needs: Iterable[Need] = (),
+    needs: Set[Need] | Sequence[Need] = (),
     checkpoint: Literal["last", "all"] = "last",
     settings: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Measure]:
@@ -94,13 +127,11 @@ def measure(
     It becomes `md.<its name>(run)` and, with --plugin, a command of its own, whose help is the question. Its name must
     be no function's of `mechdistill`.
     """
-    if not isinstance(question, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise MechdistillError("@md.measure: says what it answers, like @md.measure('How sharp is each head?')")
 
     def register(function: Callable[..., Any]) -> Measure:
         return MEASURES.add(
             Measure(
-                _name(function),
+                name_of(_function(function)),
                 (*METRIC_COLUMNS, *columns),
                 question=question,
                 compute=function,
@@ -115,6 +146,7 @@ def measure(
     return register
 
 
+@_checked
 def teacher(*, name: str | None = None, traits: Traits | None = None) -> Callable[[D], D]:
     """A kind of teacher: a function or a class, which stays what it is.
 
@@ -137,6 +169,7 @@ def teacher(*, name: str | None = None, traits: Traits | None = None) -> Callabl
     return register
 
 
+@_checked
 def divergence(*, name: str | None = None, formula: str = "", needs_support: bool = False) -> Callable[[D], D]:
     """A divergence: a function of (teacher_log_probs, student_log_probs), both [batch, pos, vocab], and, after a `*`,
     settings, that gives a number a position [batch, pos] with a gradient in the student's.
@@ -146,12 +179,13 @@ def divergence(*, name: str | None = None, formula: str = "", needs_support: boo
     """
 
     def register(function: D) -> D:
-        DIVERGENCES.add(own_divergence(function, name or _name(function), formula, needs_support))
+        DIVERGENCES.add(own_divergence(function, name or name_of(_function(function)), formula, needs_support))
         return function
 
     return register
 
 
+@_checked
 def routing_signal(
     *, name: str | None = None, asks_the_student: bool = False, reads_occurrence: bool = False, is_in_nats: bool = False
 ) -> Callable[[D], D]:
@@ -163,14 +197,13 @@ def routing_signal(
 
     def register(function: D) -> D:
         about = {"asks_the_student": asks_the_student, "reads_occurrence": reads_occurrence, "is_in_nats": is_in_nats}
-        SIGNALS.add(own_signal(function, name or _name(function), **about))
+        SIGNALS.add(own_signal(function, name or name_of(_function(function)), **about))
         return function
 
     return register
 
 
-def _name(function: Callable[..., Any]) -> str:
-    """As the function is called, in hyphens. Raises `MechdistillError` for what is no function."""
-    if not callable(function):
-        raise MechdistillError(f"definition {function!r}: must be a function")
-    return name_of(function)
+def _function(definition: F) -> F:
+    if not callable(definition):
+        raise MechdistillError(f"definition {quoted(definition)}: must be a function")
+    return definition

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from mechdistill import arguments
 from mechdistill.errors import MechdistillError
 from mechdistill.registry import Origin, Registry
 
@@ -34,9 +35,9 @@ def plugin(path: str | Path) -> ModuleType:
     does so; not of data that it reads. Either all of them are registered or, where the file fails or a name is taken,
     none: then `MechdistillError` says why in one line.
     """
-    file = Path(path).resolve()
+    file = arguments.path(path, "path").resolve()
     if file.suffix != ".py" or not file.is_file():
-        raise MechdistillError(f"--plugin {path}: no such file; name a Python file, ending in .py")
+        raise MechdistillError(f"plugin {path}: no such file; name a Python file, ending in .py")
     states = [(registry, registry.state()) for registry in Registry.every]
     try:
         neighbours = _neighbours(file)
@@ -58,12 +59,12 @@ def plugin(path: str | Path) -> ModuleType:
             else:  # made meanwhile, of a room that the file was the first to need
                 registry.drop(str(file))
         if isinstance(error, MechdistillError):
-            raise MechdistillError(f"--plugin {path}: {error}") from None
+            raise MechdistillError(f"plugin {path}: {error}") from None
         if not isinstance(error, Exception | SystemExit):
             raise
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         where = f", line {lines[-1]}" if lines else ""
-        raise MechdistillError(f"--plugin {path}{where}: {type(error).__name__}: {error}; mend the file") from None
+        raise MechdistillError(f"plugin {path}{where}: {type(error).__name__}: {error}; mend the file") from None
     _loaded[file] = Loaded(digest, module, neighbours)
     return module
 

@@ -7,6 +7,7 @@ A law has as many numbers at a position as the vocabulary has tokens, so those o
 walked in chunks of sequences, and what is kept of each position is a few numbers.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,8 +38,15 @@ class EvaluationSet:
 
     @classmethod
     def held_out(cls, world: World, count: int) -> "EvaluationSet":
-        """The first `count` sequences of the world's evaluation stream."""
-        return cls(world, world.evaluation(count))
+        """The first `count` sequences of the world's evaluation stream; warns if nothing in them can be copied."""
+        data = cls(world, world.evaluation(count))
+        if "triggers" in world.provides and not bool(data.copyable.any()):
+            warnings.warn(
+                f"nothing can be copied in {count} held-out sequences, since no trigger occurs twice in any: there are "
+                "no numbers of copying; take longer sequences, or triggers that occur more often",
+                stacklevel=2,
+            )
+        return data
 
     def __len__(self) -> int:
         """Number of sequences."""

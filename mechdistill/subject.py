@@ -15,7 +15,7 @@ from mechdistill.positions import HELD_OUT, EvaluationSet, Positions, predict
 from mechdistill.tables import Measure
 from mechdistill.world import World
 
-PROBE_SEED = 0  # of probe sequences and random subspaces: the same for every run, so that runs compare
+PROBE_SEED = 0  # of probe sequences and random controls: the same for every run, so that runs compare
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What every test shares: one torch thread, as in a run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import settings
 
 from mechdistill.runs import Experiment, load
 from mechdistill.training import train
-from tests.helpers import micro
+from tests.helpers import micro, only_meanwhile
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist's: what is no terminal has no width
 
 # examples are random where we develop and fixed in CI, where a new one would fail somebody else's change; and no
 # example has a deadline, since two test processes share two cores
@@ -31,3 +34,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     experiment = load(out)
     assert isinstance(experiment, Experiment)
     return experiment
+
+
+@pytest.fixture
+def own_definitions() -> Iterator[None]:
+    """Whatever a test registers or loads as a plug-in is gone after it."""
+    with only_meanwhile():
+        yield

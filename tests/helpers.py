@@ -1,13 +1,27 @@
 """Builders that several tests use: small configs, small worlds, and a network that is an induction circuit by hand."""
 
+import contextlib
+import gc
+import io
+import json
 import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mechdistill import plugins
+from mechdistill.cli import main
 from mechdistill.config import ExperimentConfig, ModelConfig, SandboxConfig, experiment
 from mechdistill.model import Transformer
+from mechdistill.registry import Registry
+from mechdistill.runs import Run, _binding
+from mechdistill.runs._files import temporary
 from mechdistill.sandbox import Sandbox
 
 
@@ -62,12 +76,72 @@ def transformer(*, d_vocab: int = 12, n_ctx: int = 16, seed: int = 0, **changes:
     return model.requires_grad_(False)
 
 
+def left_over(path: Path) -> Path:
+    """What a writer of a file is called that was killed on this machine."""
+    name = temporary(path).name
+    mine, pid = name.rsplit("-", 2)[0], 2**22 + 1  # beyond what Linux gives a process
+    return path.with_name(f"{mine}-{pid}-{name.rsplit('-', 1)[1]}")
+
+
+def mechdistill(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as in a process of its own, but in this one, which need not import torch again."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    before = sys.argv, sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    sys.argv = ["mechdistill", *map(str, arguments)]
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default", UserWarning)
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            sys.argv, sys.unraisablehook = before[:2]
+            signal.signal(signal.SIGINT, before[2])
+            gc.enable()
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def only_meanwhile() -> Iterator[None]:
+    """What is registered or loaded as a plug-in meanwhile is gone afterwards."""
+    states = [(registry, registry.state()) for registry in Registry.every]
+    files = dict(plugins._loaded)
+    try:
+        yield
+    finally:
+        for registry, state in states:
+            registry.restore(state)
+        plugins._loaded.clear()
+        plugins._loaded.update(files)
+
+
 def copied(experiment: Path, to: Path) -> Path:
     """A copy of an experiment without what other tests have had measured and drawn there."""
     return Path(shutil.copytree(experiment, to, ignore=shutil.ignore_patterns("tables", "figures")))
 
 
-def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Transformer:
+def rewritten(run: Path, file: str, without: tuple[str, ...] = (), /, **changes: Any) -> None:
+    """Change values of a run's status.json or provenance.json as its writer would; the status forgets some files."""
+    of, held = Run(run).owner.identity, Run(run).held if file == "status.json" else None
+    record = json.loads((run / file).read_text()) | changes
+    del record["binding"]
+    if held is not None:
+        held = held._replace(files=tuple(name for name in held.files if name not in without))
+    (run / file).write_text(json.dumps(_binding.sealed(record, of, held)))
+
+
+def unfinished(run: Path) -> None:
+    """Make a finished run one that was interrupted at its end: its metrics are still in its log."""
+    rewritten(run, "status.json", ("metrics.parquet",), state="interrupted")
+    (run / "metrics.parquet").unlink()
+
+
+def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0, **changes: Any) -> Transformer:
     """A two-layer, attention-only transformer that is an induction circuit, weight by weight.
 
     The residual stream has three parts: what token (vocab), which position (n_ctx), what token came before (vocab).
@@ -80,9 +154,10 @@ def induction_network(vocab: int, n_ctx: int, *, sharpness: float = 400.0) -> Tr
         range(vocab, vocab + n_ctx),
         range(vocab + n_ctx, 2 * vocab + n_ctx),
     )
-    d = max(vocab, n_ctx)
+    shape: dict[str, Any] = {"d_head": max(vocab, n_ctx), **changes}
+    d = shape["d_head"]
     model = Transformer(
-        ModelConfig(n_layers=2, d_model=2 * vocab + n_ctx, n_heads=2, d_head=d), d_vocab=vocab, n_ctx=n_ctx
+        ModelConfig(n_layers=2, d_model=2 * vocab + n_ctx, n_heads=2, **shape), d_vocab=vocab, n_ctx=n_ctx
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -19,6 +19,7 @@ ROOT = Path(mechdistill.__file__).parent
 # where a registry's entries are at home, and may be spelled
 HOMES = {
     "metric": {"tables/metrics.py"},
+    "check": {"tables/checks.py"},
     "outcome": {"tables/metrics.py"},
     "measure": {"tables/_measures.py"},
     "head score": {"circuits/scores/_definitions.py"},
@@ -32,13 +33,12 @@ HOMOGRAPHS = {
     "analysis/_apply.py": {"oracle": "a need"},
     "analysis/_prompt.py": {"kl": "a column of a prompt's table"},
     "circuits/ablation/_targets.py": {"previous-token": "one half of the circuit"},
-    "cli/_sandbox.py": {"stationary": "a heading"},
     "config/_divergences.py": {"floor": "a key of a divergence"},
     "config/_experiment.py": {"lr": "a key of training"},
     "config/_model.py": {"bigram": "a kind of model"},
     "config/_objective.py": {"temperature": "a key of an arm"},
     "config/_sandbox.py": {"count": "a key of triggers", "uniform": "a law of targets"},
-    "model/_hooked.py": {"loss": "a return type, as in TransformerLens"},
+    "model/_language_model.py": {"loss": "a return type, as in TransformerLens"},
     "objective/_objective.py": {"floor": "a key of a divergence"},
     "plots/_ablation.py": {"mean": "pandas' word"},
     "plots/_row_curves.py": {"mean": "pandas' word", "count": "pandas' word"},

@@ -1,17 +1,23 @@
 """Asking runs: a measure applied to checkpoints, arms compared over seeds, one prompt looked at."""
 
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
-from mechdistill.analysis._compare import compare, outcomes
+from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
+from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
 from mechdistill.analysis._source import definitions
+from mechdistill.analysis._threshold import formation_threshold
 
 __all__ = [
     "Applied",
     "Checkpoint",
+    "Comparison",
     "Prompt",
     "compare",
+    "compared",
     "definitions",
+    "formation_threshold",
     "measured",
     "outcomes",
+    "progress",
     "prompt",
 ]

@@ -6,20 +6,23 @@
 import hashlib
 import inspect
 import json
-import operator
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
 import pandas as pd
 
+from mechdistill import arguments
+from mechdistill.ambient import neutral
+from mechdistill.analysis._arms import arms
+from mechdistill.analysis._progress import Advance, progress
 from mechdistill.analysis._source import definitions
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.positions import HELD_OUT
 from mechdistill.runs import Experiment, Measured, Run
 from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
-from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_run
+from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_arms, with_run
 
 Checkpoint = SupportsIndex | Literal["last", "all"]
 
@@ -38,6 +41,7 @@ class Applied:
             self, "__doc__", f"{self.measure.question}\n\n{call}\n\nColumns, after the run's:\n{columns}"
         )
 
+    @neutral()
     def __call__(
         self, target: Run | Experiment, checkpoint: Checkpoint | None = None, *, fresh: bool = False
     ) -> pd.DataFrame:
@@ -46,25 +50,36 @@ class Applied:
         In an experiment, runs that lack the checkpoint or what the measure needs are left out with a warning. `fresh`
         ignores cached tables. Raises `MechdistillError` where nothing is left, or a single run lacks it.
         """
+        opened = "must be a run or an experiment, as md.load(path) gives it"
+        arguments.instance(target, "target", (Run, Experiment), opened)
         session = _Session(fresh)
-        chosen = self.measure.checkpoint if checkpoint is None else checkpoint
+        chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
         if isinstance(target, Run):
-            return session.stacked(self.measure, target, chosen)
+            with progress(self.measure.name, len(_chosen(target, chosen))) as advance:
+                return with_arms(session.stacked(self.measure, target, chosen, advance), arms(target))
+        return with_arms(self._of_all(session, target, chosen), arms(target))
+
+    def _of_all(self, session: "_Session", target: Experiment, chosen: Checkpoint) -> pd.DataFrame:
         tables: list[pd.DataFrame] = []
         left_out: list[str] = []
+        measured: list[Run] = []
         for run in target.runs:
             lacking = _lacking(self.measure, run) or _without_checkpoint(run, chosen)
             if lacking:
                 left_out.append(f"{run.name} {lacking}")
             else:
-                tables.append(session.stacked(self.measure, run, chosen))
+                measured.append(run)
+        _name_unfinished(measured, chosen)
+        with progress(self.measure.name, sum(len(_chosen(run, chosen)) for run in measured)) as advance:
+            for run in measured:
+                tables.append(session.stacked(self.measure, run, chosen, advance))
         if not tables:
             reasons = "; ".join(left_out) or "no run has been started"
             raise MechdistillError(
                 f"{target.path}: nothing to measure ({reasons}); train it, or choose another checkpoint"
             )
         for reason in left_out:
-            warnings.warn(f"left out: {reason}", stacklevel=2)
+            warnings.warn(f"left out: {reason}", stacklevel=3)
         return pd.concat(tables, ignore_index=True)
 
 
@@ -88,6 +103,23 @@ def _without_checkpoint(run: Run, checkpoint: Checkpoint) -> str | None:
     return None
 
 
+def _chosen(run: Run, checkpoint: Checkpoint) -> list[int]:
+    """Steps to measure; raises `MechdistillError` where there is no checkpoint at all, or not the one that is named."""
+    last = run.resolve("last" if isinstance(checkpoint, str) else checkpoint)  # raises where there is none at all
+    return run.steps if checkpoint == "all" else [last]
+
+
+def _name_unfinished(runs: list[Run], checkpoint: Checkpoint) -> None:
+    """Warn where runs stand side by side of which some have not come to their end: their last steps are no twins."""
+    unfinished = [run for run in runs if run.status["state"] != "finished"]
+    if not isinstance(checkpoint, str) or not unfinished:
+        return
+    where = ", ".join(f"{run.name} at step {run.steps[-1]} of {run.config.steps}" for run in unfinished)
+    common = max(set.intersection(*(set(run.steps) for run in runs)), default=None)
+    hint = "" if common is None else f"; checkpoint {common} is the last that all have"
+    warnings.warn(f"not finished: {where}; each run is shown at its own last step{hint}", stacklevel=4)
+
+
 class _Session:
     """One call: every table is made at most once in it, also where it asks for fresh ones."""
 
@@ -95,15 +127,17 @@ class _Session:
         self._fresh = fresh
         self._made: dict[tuple[str, str, int], pd.DataFrame] = {}
 
-    def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint) -> pd.DataFrame:
-        """The measure's tables of all chosen checkpoints of a run."""
-        # raises where there is no checkpoint at all
-        last = run.resolve("last" if checkpoint == "all" else _step(checkpoint))
+    def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint, advance: Advance) -> pd.DataFrame:
+        """The measure's tables of all chosen checkpoints of a run; `advance` hears of each."""
+        steps = _chosen(run, checkpoint)
         lacking = _lacking(measure, run)
         if lacking:
             raise MechdistillError(f"{run.path}: {lacking}, which {measure.name} needs; choose another run")
-        steps = run.steps if checkpoint == "all" else [last]
-        return pd.concat([self.table(measure, run, step) for step in steps], ignore_index=True)
+        tables: list[pd.DataFrame] = []
+        for step in steps:
+            tables.append(self.table(measure, run, step))
+            advance(f"{run.name} @{step}")
+        return pd.concat(tables, ignore_index=True)
 
     def table(self, measure: Measure, run: Run, step: int) -> pd.DataFrame:
         """A measure's table of one checkpoint, complete."""
@@ -146,6 +180,7 @@ class _Session:
             "sequences": HELD_OUT,
             "probe_seed": PROBE_SEED,
             "run": run.name,
+            "of": run.owner.identity,
             "step": step,
             "weights": run.weights_digest(step),
         }
@@ -166,9 +201,14 @@ class _Session:
         )
 
 
-def _step(checkpoint: Any) -> Any:
-    """A step as a plain integer, whatever kind of integer it came as."""
-    return checkpoint if checkpoint == "last" else operator.index(checkpoint)
+def _step(checkpoint: Any) -> Checkpoint:
+    """'last', 'all', or a step as a plain integer, whatever kind of integer it came as."""
+    if isinstance(checkpoint, str) and checkpoint in ("last", "all"):
+        return checkpoint
+    try:
+        return arguments.whole(checkpoint, "step")
+    except MechdistillError:
+        raise MechdistillError(f"checkpoint={quoted(checkpoint)}: must be 'last', 'all' or one step") from None
 
 
 def _checked(measure: Measure, table: Any) -> pd.DataFrame:

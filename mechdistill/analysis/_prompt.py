@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdistill.errors import MechdistillError
+from mechdistill import arguments
+from mechdistill.ambient import neutral
+from mechdistill.config import CorpusRows
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.laws import forward_kl
-from mechdistill.model import Model
+from mechdistill.model import Model, whole_tokens
 from mechdistill.runs import Run, Step
 from mechdistill.world import KnownWorld, World, known
 
@@ -55,34 +58,44 @@ class Prompt:
             }
         )
 
-    def pattern(self, layer: int, head: int) -> Float[Tensor, "query source"]:
-        """The attention pattern of one head."""
-        return self.cache[f"blocks.{layer}.attn.hook_pattern"][0, head]
+    def pattern(self, layer: SupportsIndex, head: SupportsIndex) -> Float[Tensor, "query source"]:
+        """The attention pattern of one head. Raises `MechdistillError` where there is no such head."""
+        layer, head = arguments.whole(layer, "layer"), arguments.whole(head, "head")
+        pattern = self.cache.cache_dict.get(f"blocks.{layer}.attn.hook_pattern")
+        if pattern is None or head >= pattern.shape[1]:
+            raise MechdistillError(f"layer {layer}, head {head}: the model has no such head")
+        return pattern[0, head]
 
 
+@neutral()
 def prompt(run: Run, tokens: str | Sequence[int] | Tensor, checkpoint: Step = "last") -> Prompt:
     """Run a checkpoint on a prompt of your own: token ids, or, in a world made from a text, a string of its symbols.
 
-    Raises `MechdistillError` for a token that the world does not have, an empty prompt, or one longer than seq_len.
+    Raises `MechdistillError` for text in a world whose tokens are numbered, for what is no single sequence of whole
+    numbers, for a token that the world does not have, and for an empty prompt or one longer than seq_len.
     """
+    arguments.instance(run, "run", Run, "must be a run, like md.load(path).run('spt/seed-0')")
     world = known(run.world, "prompt")
-    ids = _ids(world, tokens)
+    if isinstance(tokens, str) and not isinstance(run.config.sandbox.rows, CorpusRows):
+        raise MechdistillError(f"prompt {quoted(tokens)}: this world's tokens are numbers; give a list of them")
+    ids = _spelled(world, tokens) if isinstance(tokens, str) else whole_tokens(tokens)
+    if ids.ndim != 1:
+        raise MechdistillError(f"prompt of shape {list(ids.shape)}: must be one sequence, [pos]; give them one by one")
     if not 1 <= len(ids) <= world.seq_len:
         raise MechdistillError(f"prompt of {len(ids)} tokens: must have between 1 and seq_len = {world.seq_len}")
-    for token in ids:
+    for token in ids.tolist():
         if not 0 <= token < world.vocab:
             raise MechdistillError(f"prompt token {token}: must be between 0 and vocab - 1 = {world.vocab - 1}")
     model = run.model(checkpoint)
-    batch = torch.tensor([ids])
+    batch = ids[None].cpu()
     logits, cache = model.run_with_cache(batch)
     return Prompt(batch, logits, cache, model, world)
 
 
-def _ids(world: World, tokens: str | Sequence[int] | Tensor) -> list[int]:
-    if isinstance(tokens, str):
-        known = {symbol: token for token, symbol in enumerate(world.symbols)}
-        unknown = [symbol for symbol in tokens if symbol not in known]
-        if unknown:
-            raise MechdistillError(f"prompt symbol {unknown[0]!r}: this world has {''.join(world.symbols)!r}")
-        return [known[symbol] for symbol in tokens]
-    return [int(token) for token in torch.as_tensor(tokens).flatten()]
+def _spelled(world: World, text: str) -> Int[Tensor, " pos"]:
+    """The tokens that a text's symbols stand for."""
+    known = {symbol: token for token, symbol in enumerate(world.symbols)}
+    unknown = [symbol for symbol in text if symbol not in known]
+    if unknown:
+        raise MechdistillError(f"prompt symbol {unknown[0]!r}: this world has {''.join(world.symbols)!r}")
+    return torch.tensor([known[symbol] for symbol in text], dtype=torch.long)

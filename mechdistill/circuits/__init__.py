@@ -1,5 +1,6 @@
 """Measures of mechanism: head scores and ablations. Pure functions of a hooked model, a world and a generator."""
 
+from mechdistill.circuits._crossed import Crossed, crossed
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
 from mechdistill.circuits._measures import measure_ablation, measure_scores, with_untrained_twin
 from mechdistill.circuits._probes import Probe, Probes, probes
@@ -11,6 +12,7 @@ from mechdistill.circuits.ablation import (
     ablated,
     clean_outputs,
     displaced,
+    removed,
     replaced,
     targets,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "SCORES",
     "Ablation",
     "CopyCircuit",
+    "Crossed",
     "Head",
     "HeadSet",
     "HeadView",
@@ -43,6 +46,7 @@ __all__ = [
     "attention_to",
     "clean_outputs",
     "copy_circuit",
+    "crossed",
     "displaced",
     "head_score",
     "head_scores",
@@ -52,6 +56,7 @@ __all__ = [
     "parse_head",
     "probes",
     "ranking",
+    "removed",
     "replaced",
     "standouts",
     "targets",

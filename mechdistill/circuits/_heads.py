@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mechdistill.circuits.scores import PREVIOUS_AFTER_TRIGGER, TRIGGER_LOOKUP, Score
+from mechdistill.circuits.scores import LEVEL, PREVIOUS_AFTER_TRIGGER, TRIGGER_LOOKUP, Score
 from mechdistill.errors import MechdistillError
 
 
@@ -38,16 +38,15 @@ def names(heads: HeadSet) -> str:
 def standouts(scores: pd.DataFrame, score: Score) -> HeadSet:
     """The heads that a score singles out, in order of layer and head; none if it singles out no head.
 
-    A head stands out if its score is (a) beyond every head's null by three standard deviations of its own, (b) at
-    least twice chance, and (c) at least half of the best head's. (a) and (b) ask whether it does the thing at all,
-    (c) whether it does it about as much as the best: circuits are sets, and several heads share the work.
+    A head stands out if (a) it pays its sources more than a tenth of its attention beyond the null, by a t test over
+    sequences at level .01 for all heads together (`scores.p_beyond`), and (b) its score beyond the null is at least
+    half of the largest among those. (a) asks whether it does the thing at all: of networks in which no head does, at
+    most one in a hundred has any head named by a score. (b) asks whether it does it about as much as the best:
+    circuits are sets, and several heads share the work. A score without a null singles out no head.
     """
-    rows = scores[scores["metric"] == score.name]
-    if rows.empty:
-        return ()
-    beyond_null = rows["value"] > rows["null_max"].fillna(rows["chance"]) + 3 * rows["null_sd"].fillna(0.0)
-    enough = rows["value"] >= (2 * rows["chance"]).clip(lower=rows["value"].max() / 2)
-    chosen = rows[beyond_null & enough]
+    rows = scores[(scores["metric"] == score.name) & (scores["p"] <= LEVEL)]
+    beyond = rows["value"] - rows["null_mean"]
+    chosen = rows[beyond >= beyond.max() / 2]
     return tuple(
         sorted(Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"], strict=True))
     )

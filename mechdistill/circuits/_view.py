@@ -13,6 +13,8 @@ from torch import Tensor
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
 
+_PATTERN_BYTES = 2**28
+
 Patterns = list[Float[Tensor, "batch head query source"]]  # of each layer
 
 
@@ -34,6 +36,19 @@ class HeadView:
         if id(tokens) not in self._seen:
             self._seen[id(tokens)] = tokens, self._run(tokens)  # kept, so that its id is nobody else's
         return self._seen[id(tokens)][1]
+
+    def attention_from(
+        self, tokens: Int[Tensor, "batch pos"], query: Int[Tensor, " batch"]
+    ) -> list[Float[Tensor, "batch head source"]]:
+        """Of each layer, the attention that one query of each sequence pays; whole patterns are kept of few at a time.
+
+        The same sequences may be asked for often: nothing is remembered.
+        """
+        fit = max(1, _PATTERN_BYTES // (4 * self.n_layers * self.n_heads * tokens.shape[1] ** 2))
+        rows: list[list[Tensor]] = []
+        for part, at in zip(tokens.split(fit), query.split(fit), strict=True):
+            rows.append([pattern[torch.arange(len(part)), :, at] for pattern in self._run(part)])
+        return [torch.cat(layer) for layer in zip(*rows, strict=True)]
 
     @torch.no_grad()
     def _run(self, tokens: Tensor) -> Patterns:

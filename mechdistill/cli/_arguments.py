@@ -3,11 +3,20 @@
 from pathlib import Path
 from typing import Literal
 
-from mechdistill.config import ExperimentConfig, MatchedSmoothing, load_experiment
+from mechdistill.config import (
+    MOST_OF_A_TEXT,
+    CorpusRows,
+    ExperimentConfig,
+    MatchedSmoothing,
+    load_experiment,
+    refuse_what_does_not_fit,
+)
 from mechdistill.config import experiment as check_experiment
-from mechdistill.errors import MechdistillError, did_you_mean
+from mechdistill.errors import MechdistillError, did_you_mean, named
+from mechdistill.reading import refuse_unreadable
 
 _MOST_SEEDS = 10_000
+_MOST_DIGITS = 10  # of a seed or a step
 
 
 def read_arguments(
@@ -16,13 +25,26 @@ def read_arguments(
     """The checked experiment that `train`'s arguments ask for."""
     if seeds is not None:
         settings = [*settings, f"seeds={parse_seeds(seeds)}"]
-    experiment = load_experiment(path, preset_name=preset, settings=settings)
+    experiment = _of_arms(load_experiment(path, preset_name=preset, settings=settings), arms)
+    refuse_what_does_not_fit(experiment)  # before torch is waited for, and so are texts
+    for rows in (experiment.arm_sandbox(arm).rows for arm in experiment.arms):
+        if isinstance(rows, CorpusRows):
+            try:
+                refuse_unreadable(Path(rows.path), MOST_OF_A_TEXT)
+            except OSError as error:
+                raise MechdistillError(
+                    f"sandbox.rows.path={rows.path}: must be a readable UTF-8 text file ({error.strerror})"
+                ) from None
+    return experiment
+
+
+def _of_arms(experiment: ExperimentConfig, arms: str | None) -> ExperimentConfig:
     if arms is None:
         return experiment
     wanted = [arm.strip() for arm in arms.split(",")]
     for arm in wanted:
         if arm not in experiment.arms:
-            raise MechdistillError(f"--arms {arm}: no such arm; {did_you_mean(arm, experiment.arms)}")
+            raise MechdistillError(f"--arms {named(arm)}: no such arm; {did_you_mean(arm, experiment.arms)}")
         smoothing = experiment.arms[arm].label_smoothing
         if isinstance(smoothing, MatchedSmoothing) and smoothing.match not in wanted:
             raise MechdistillError(f"--arms {arms}: {arm} has to match {smoothing.match}; name that arm too")
@@ -34,9 +56,9 @@ def parse_checkpoint(text: str) -> int | Literal["last", "all"]:
     """'last', 'all', or a step."""
     if text == "last" or text == "all":
         return text
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _MOST_DIGITS:
         return int(text)
-    raise MechdistillError(f"--checkpoint {text}: must be last, all or a step like 1000")
+    raise MechdistillError(f"--checkpoint {named(text)}: must be last, all or a step like 1000")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -44,11 +66,11 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise MechdistillError(f"--seeds {text}: '{part}' must be a seed or a range like 0-4")
+        if not low.isdecimal() or (dash and not high.isdecimal()) or max(len(low), len(high)) > _MOST_DIGITS:
+            raise MechdistillError(f"--seeds {named(text)}: '{named(part)}' must be a seed or a range like 0-4")
         if dash and int(high) < int(low):
-            raise MechdistillError(f"--seeds {text}: a range runs from low to high; did you mean {high}-{low}?")
+            raise MechdistillError(f"--seeds {named(text)}: a range runs from low to high; did you mean {high}-{low}?")
         if int(high or low) - int(low) >= _MOST_SEEDS:
-            raise MechdistillError(f"--seeds {text}: must be at most {_MOST_SEEDS} seeds")
+            raise MechdistillError(f"--seeds {named(text)}: must be at most {_MOST_SEEDS} seeds")
         seeds += range(int(low), int(high or low) + 1)
     return list(dict.fromkeys(seeds))

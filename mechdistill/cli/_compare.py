@@ -1,17 +1,20 @@
 """`mechdistill compare`: arms against their baseline over seeds, as a table, a figure or JSON."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechdistill.cli._options import Json
+from mechdistill.cli._options import FigureFile, Json, NoFigure
+from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
+    from collections.abc import Iterator
 
+    import pandas as pd
+
+    from mechdistill.cli._grid import Grid
     from mechdistill.runs import Experiment
 
 
@@ -23,26 +26,52 @@ def compare(
     baseline: Annotated[str | None, typer.Option(metavar="ARM", help="The arm to compare with; default: spt.")] = None,
     formed: Annotated[
         float | None,
-        typer.Option(metavar="ACCURACY", min=0, max=1, help="Copy accuracy at which the copy circuit has formed."),
+        typer.Option(
+            metavar="ACCURACY",
+            min=0,
+            max=1,
+            help="Copy accuracy at which the copy circuit has formed; default: half-way to the oracle's.",
+        ),
     ] = None,
     json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
 ) -> None:
     """What distillation changed: every arm against its baseline over seeds, with intervals."""
-    from mechdistill import analysis, plots
-    from mechdistill.cli._print import print_json, stderr, stdout, write_figure
+    from mechdistill.runs import FIGURES, check_directory
+
+    output = Output(json, figure, no_figure).check()
+    for path in (directory, other or directory):
+        check_directory(path)  # before torch is imported
+    from mechdistill import analysis, plots, training
+    from mechdistill.cli._checks import check_tables
+    from mechdistill.cli._console import stderr
 
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     first, second = _experiment(directory), _experiment(other) if other else None
-    result = analysis.compare(first, second, baseline=baseline, formed=formed)
-    if json:
-        print_json(result)
-        return
-    for metric, part in result.groupby("metric", sort=False):
-        stdout().print(_table(str(metric), part))
-    for line in _inconclusive(result):
+    with analysis.progress("compare"):
+        compared = analysis.compared(first, second, baseline=baseline, formed=formed)
+    result = compared.table
+
+    def tables() -> "Iterator[Grid]":
+        for metric, part in result.groupby("metric", sort=False):
+            yield _table(str(metric), part)
+        for experiment in (first, second) if second is not None else (first,):
+            yield from check_tables(training.checks(experiment))
+
+    present(
+        result,
+        tables,
+        lambda: plots.comparison_figure(result),
+        directory / FIGURES / "compare.html",
+        output,
+    )
+    for line in [] if json else _inconclusive(result):
         stderr.print(line)
-    write_figure(directory, "compare", plots.comparison_figure(result))
+    stderr.print(f"used: {compared.used} of the {compared.named} runs that the experiment names")
+    for line in compared.left_out:
+        stderr.print(line)
 
 
 def _experiment(path: Path) -> "Experiment":
@@ -54,23 +83,26 @@ def _experiment(path: Path) -> "Experiment":
     return found
 
 
-def _table(metric: str, part: "pd.DataFrame") -> "Table":
-    from mechdistill.cli._print import number, table
-    from mechdistill.tables import OUTCOMES
+def _table(metric: str, part: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import OUTCOMES, p_value
 
     outcome = OUTCOMES[metric]
     digits = outcome.digits
+    followed = bool(part["threshold"].notna().any())
     rows: list[list[str]] = [
         [
             row["arm"],
             row["baseline"],
-            str(row["n"]),
+            _pairs(row),
             number(row["difference"], digits),
             _interval(number(row["low"], digits), number(row["high"], digits)),
-            number(row["p"], 4),
-            number(row["p_sign_flip"], 4),
-            number(row["p_holm"], 4),
+            p_value(row["p"]),
+            p_value(row["p_sign_flip"]),
+            p_value(row["p_holm"]),
             number(row["effect_size"], 2),
+            *(_followed(row, digits) if followed else []),
         ]
         for row in part.to_dict("records")
     ]
@@ -86,7 +118,25 @@ def _table(metric: str, part: "pd.DataFrame") -> "Table":
         "p (Holm)",
         "effect",
     ]
-    return table(title, columns, rows, right=2)
+    if followed:
+        columns += ["formed at", "horizon", "not formed", "of baseline"]
+    return table(title, columns, rows, right=2, drop=("effect", "p (sign flip)", "baseline", "p (Holm)", "pairs"))
+
+
+def _pairs(row: "dict[Any, Any]") -> str:
+    """How many, and of how many where some are lacking."""
+    import pandas as pd
+
+    short = not pd.isna(row["expected"]) and row["n"] < row["expected"]
+    return f"{row['n']} of {row['expected']}" if short else str(row["n"])
+
+
+def _followed(row: "dict[Any, Any]", digits: int) -> list[str]:
+    """From which accuracy a circuit has formed, up to when runs are followed, and how many had not formed by then."""
+    from mechdistill.cli._print import number
+
+    counts = [number(row[name], 0) for name in ("censored", "baseline_censored")]
+    return [number(row["threshold"], 3), number(row["horizon"], digits), *counts]
 
 
 def _interval(low: str, high: str) -> str:

@@ -8,9 +8,10 @@ from mechdistill.cli._options import Folder, Json
 def list_runs(folder: Folder = Path("runs"), json: Json = False) -> None:
     """All runs under a folder, of any number of experiments."""
     from mechdistill import runs
-    from mechdistill.cli._print import print_rows, stderr
+    from mechdistill.cli._console import stderr
+    from mechdistill.cli._print import print_rows
 
     found = runs.list_runs(folder)
-    print_rows(found, json)
+    print_rows(found, json, drop=("path", "arm", "seed", "seconds", "experiment", "step"))
     if found.empty:
         stderr.print(f"no runs under {folder}; `mechdistill train` makes some")

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mechdistill.cli._options import Directory, Fresh, Json
+from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, NoFigure
+from mechdistill.cli._present import Output, present
 from mechdistill.tables import Measure
 
 
@@ -21,18 +22,22 @@ def command(measure: Measure) -> Callable[..., None]:
             str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")
         ] = measure.checkpoint,
         json: Json = False,
+        figure: FigureFile = None,
+        no_figure: NoFigure = False,
         no_cache: Fresh = False,
     ) -> None:
-        _show(measure, directory, checkpoint, json, no_cache)
+        _show(measure, directory, checkpoint, Output(json, figure, no_figure).check(), no_cache)
 
     measured.__doc__ = measure.question
     return measured
 
 
-def _show(measure: Measure, directory: Path, checkpoint: str, as_json: bool, fresh: bool) -> None:
+def _show(measure: Measure, directory: Path, checkpoint: str, output: Output, fresh: bool) -> None:
+    from mechdistill.runs import FIGURES, check_directory
+
+    check_directory(directory)  # before torch is imported
     from mechdistill.analysis import Applied
     from mechdistill.cli._arguments import parse_checkpoint
-    from mechdistill.cli._print import print_json, stdout, write_figure
     from mechdistill.cli.summaries import summary
     from mechdistill.plots import figure
     from mechdistill.runs import load
@@ -40,9 +45,17 @@ def _show(measure: Measure, directory: Path, checkpoint: str, as_json: bool, fre
     target = load(directory)
     with redirect_stdout(sys.stderr):  # what a user's definition prints is no result
         result = Applied(measure)(target, parse_checkpoint(checkpoint), fresh=fresh)
-    if as_json:
-        print_json(result)
-        return
-    for part in summary(measure, result):
-        stdout().print(part)
-    write_figure(directory, measure.name, figure(measure, result))
+    present(
+        result,
+        lambda: summary(measure, result),
+        lambda: figure(measure, result),
+        directory / FIGURES / f"{_figure_name(measure, checkpoint)}.html",
+        output,
+    )
+
+
+def _figure_name(measure: Measure, checkpoint: str) -> str:
+    """Figures of other checkpoints than the measure's own stand beside that one, and do not replace it."""
+    if checkpoint == measure.checkpoint:
+        return measure.name
+    return f"{measure.name}-{checkpoint}" if checkpoint in ("all", "last") else f"{measure.name}-step-{checkpoint}"

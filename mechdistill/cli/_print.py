@@ -1,23 +1,16 @@
-"""Where output goes: tables and JSON to stdout, everything else to stderr."""
+"""Data frames on stdout: as JSON, or as a table."""
 
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
-stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-
-
-def stdout() -> Console:
-    """For results; wide enough not to cut tables where stdout is no terminal."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=160)
+from mechdistill.cli._console import show
+from mechdistill.cli._grid import Grid
+from mechdistill.errors import visible
 
 
 def print_json(rows: pd.DataFrame) -> None:
@@ -39,42 +32,25 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], *, right: int = 1) -> Table:
-    """A rich table; columns from index `right` on are numbers."""
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        grid.add_column(column, justify="right" if i >= right else "left", no_wrap=i == 0, overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    return grid
-
-
 def number(value: Any, digits: int = 3) -> str:
     """A number for a table; a dash where there is none."""
-    return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+    if value is None or pd.isna(value):
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
-def write_figure(directory: Path, name: str, figure: Any) -> None:
-    """Put a figure into the directory, and say where."""
-    from mechdistill.plots import to_html
-    from mechdistill.runs import FIGURES, write_text
-
-    path = directory / FIGURES / f"{name}.html"
-    write_text(path, to_html(figure))
-    stderr.print(f"figure: {path}   (opens offline; tables: {directory}/**/tables)")
-
-
-def print_rows(rows: pd.DataFrame, as_json: bool) -> None:
-    """Any table, as it is."""
+def print_rows(rows: pd.DataFrame, as_json: bool, *, drop: tuple[str, ...] = ()) -> None:
+    """Any table, as it is; `drop` names what goes first where there is no room."""
     if as_json:
         print_json(rows)
         return
     cells = [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
-    numbers = next((i for i, kind in enumerate(rows.dtypes) if pd.api.types.is_numeric_dtype(kind)), len(rows.columns))
-    stdout().print(table("", list(rows.columns), cells, right=numbers))
+    texts = frozenset(i for i, kind in enumerate(rows.dtypes) if not pd.api.types.is_numeric_dtype(kind))
+    show([Grid("", list(rows.columns), cells, texts=texts, drop=drop)])
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.6g}"
-    return "-" if value is None or value is pd.NA or value is pd.NaT else str(value)
+    return "-" if value is None or value is pd.NA or value is pd.NaT else visible(str(value))

@@ -4,10 +4,10 @@ import signal
 import time
 from types import FrameType
 
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from mechdistill.cli._print import stderr
+from mechdistill.cli._console import stderr
 from mechdistill.training import Outcome, Pace
 
 
@@ -26,29 +26,36 @@ class Stopper:
             signal.signal(sign, handler)
 
     def _ask(self, number: int, stack: FrameType | None) -> None:
-        del number, stack
         if self.asked:
+            before = self._before[signal.Signals(number)]
+            if callable(before):  # whoever hears Ctrl-C outside of training
+                before(number, stack)
             raise KeyboardInterrupt
         self.asked = True
         stderr.print("stopping: storing each run's state (Ctrl-C again to stop at once)")
 
 
 class Display:
-    """A bar for each run that is training, with tokens/s and time left; plain lines where stderr is no terminal."""
+    """A bar for each run in training and one for all, with the time left; plain lines where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: dict[str, int]) -> None:
+        """`steps` are those of every run that is to be trained, by its name."""
+        self._steps = steps
+        self._done = dict.fromkeys(steps, 0)
+        self._ended: set[str] = set()
+        self._first: dict[str, int] = {}  # where this session found a run
         self._tasks: dict[str, TaskID] = {}
         self._started = time.monotonic()
         self._shown = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[rate]}", markup=False),
             console=stderr,
             disable=not stderr.is_terminal,
             transient=True,
         )
+        self._all = self._shown.add_task("", total=sum(steps.values()), rate="")
 
     def __enter__(self) -> "Display":
         self._shown.start()
@@ -60,13 +67,42 @@ class Display:
     def __call__(self, news: Pace | Outcome) -> None:
         if isinstance(news, Outcome):
             self._end(news)
-            return
+        else:
+            self._go_on(news)
+        self._shown.update(
+            self._all,
+            description=f"{len(self._ended)} of {len(self._steps)} runs",
+            completed=sum(self._done.values()),
+            rate=self._left(),
+        )
+
+    def _go_on(self, news: Pace) -> None:
         if news.run not in self._tasks:
             self._tasks[news.run] = self._shown.add_task(news.run, total=news.steps, rate="")
+        self._first.setdefault(news.run, news.step)
+        self._done[news.run] = news.step
         rate = f"{news.tokens_per_second / 1000:.0f}k tokens/s"
         self._shown.update(self._tasks[news.run], completed=news.step, rate=rate)
 
     def _end(self, outcome: Outcome) -> None:
         if outcome.run in self._tasks:
             self._shown.remove_task(self._tasks.pop(outcome.run))
-        self._shown.console.print(f"  {outcome.run}: {outcome.state} at {time.monotonic() - self._started:.0f} s")
+        self._ended.add(outcome.run)
+        self._done[outcome.run] = self._steps.get(outcome.run, 0)
+        place = f"{len(self._ended)} of {len(self._steps)}"
+        left = f", {self._left()}" * bool(self._left())
+        seconds = time.monotonic() - self._started
+        self._shown.console.print(f"  {place}: {outcome.run} {outcome.state} at {seconds:.0f} s{left}")
+
+    def _left(self) -> str:
+        """The time left for all runs at the pace of this session; empty where there is no pace yet, or no rest."""
+        rest = sum(self._steps.values()) - sum(self._done.values())
+        here = sum(self._done[run] - first for run, first in self._first.items())
+        if not rest or here <= 0:
+            return ""
+        return f"about {in_words(rest / here * (time.monotonic() - self._started))} left"
+
+
+def in_words(seconds: float) -> str:
+    """A duration."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -17,9 +17,14 @@ def publish(
     license: Annotated[str | None, typer.Option(metavar="ID", help="For the model card, like mit.")] = None,
 ) -> None:
     """Write a finished run or experiment as a folder for others: model card, weights, metrics."""
+    from mechdistill.runs import check_directory
+
+    check_directory(directory)  # before torch is imported
     from mechdistill import publishing
-    from mechdistill.cli._print import stderr
+    from mechdistill.analysis import progress
+    from mechdistill.cli._console import stderr
     from mechdistill.runs import load
 
-    publishing.publish(load(directory), folder, checkpoints=checkpoints, license=license)
+    with progress("publish"):
+        publishing.publish(load(directory), folder, checkpoints=checkpoints, license=license)
     stderr.print(f"{folder}: published; read its README.md before you pass it on")

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechdistill.cli._options import Json
+from mechdistill.cli._options import FigureFile, Json, NoFigure, known_presets
+from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
+    from mechdistill.cli._grid import Grid
     from mechdistill.config import SandboxConfig
     from mechdistill.sandbox import Sandbox
 
@@ -21,38 +22,49 @@ def sandbox(
         Path | None,
         typer.Argument(metavar="[EXPERIMENT.yaml|DIR]", help="An experiment file, a run or an experiment directory."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="The world of a preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The world of a preset.", autocompletion=known_presets)
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like sandbox.vocab=32.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where the figure goes.")] = None,
     json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
 ) -> None:
     """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
+    output = Output(json, figure, no_figure).check()
+    if source is not None and source.is_dir():
+        from mechdistill.runs import check_directory
+
+        check_directory(source)  # before torch is imported
+    config, default = _find(source, preset, settings or [])
     from mechdistill import evals, plots
-    from mechdistill.cli._print import print_json, stderr, stdout
-    from mechdistill.runs import write_text
+    from mechdistill.analysis import progress
+    from mechdistill.cli._console import stderr
     from mechdistill.worlds import open_world
 
-    config, default = _find(source, preset, settings or [])
-    world = open_world(config)
-    description = evals.describe(world)
-    if json:
-        print_json(description)
-        return
-    stdout().print(_rows(world))
-    stdout().print(_summary(world, description))
-    path = out or default
-    write_text(path, plots.to_html(plots.sandbox_figure(world, description)))
-    stderr.print(f"figure: {path}   (opens offline)")
+    with progress("sandbox"):
+        world = open_world(config)
+        description = evals.describe(world)
+    present(
+        description,
+        lambda: [_rows(world), _summary(world, description)],
+        lambda: plots.sandbox_figure(world, description),
+        default,
+        output,
+    )
+    for note in [] if json else _notes(world):
+        stderr.print(note)
 
 
 def _find(source: Path | None, preset: str | None, settings: list[str]) -> "tuple[SandboxConfig, Path]":
-    """The world, and where its figure goes unless --out says otherwise."""
+    """The world, and where its figure goes unless --figure says otherwise."""
     from mechdistill.config import load_experiment
-    from mechdistill.runs import FIGURES, load
 
     if source is not None and source.is_dir():
+        from mechdistill.runs import FIGURES, load
+
         if preset or settings:
             raise MechdistillError(f"{source}: was made in one world; --preset and --set are for experiment files")
         found = load(source)
@@ -61,35 +73,66 @@ def _find(source: Path | None, preset: str | None, settings: list[str]) -> "tupl
     return experiment.sandbox, Path(f"sandbox-{experiment.name}.html")
 
 
-def _rows(sandbox: "Sandbox") -> "Table":
-    from mechdistill.cli._print import number, table
+def _rows(sandbox: "Sandbox") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import shown
 
-    order = sorted(range(sandbox.vocab), key=lambda token: float(sandbox.row_entropy[token]))
+    pi, entropy, occurs, rate = sandbox.pi, sandbox.row_entropy, sandbox.stationary, sandbox.rate
+    order = sorted(range(sandbox.vocab), key=lambda token: float(entropy[token]))
     n = len(order)
     if n > 24:  # the ends of a large world, and some between
         order = [order[i] for i in sorted({*range(8), *range(8, n - 8, n // 8), *range(n - 8, n)})]
     rows = [
         [
-            repr(sandbox.symbols[token]) if not sandbox.symbols[token].isalnum() else sandbox.symbols[token],
-            number(sandbox.row_entropy[token]),
-            number(sandbox.stationary[token], 4),
-            number(sandbox.rate[token], 2) if sandbox.rate[token] else "",
-            f"{sandbox.symbols[int(sandbox.pi[token].argmax())]!s} {sandbox.pi[token].max():.3f}",
+            shown(sandbox.symbols[token]),
+            number(entropy[token]),
+            number(occurs[token], 4),
+            number(rate[token], 2) if rate[token] else "",
+            f"{shown(sandbox.symbols[int(pi[token].argmax())])} {pi[token].max():.3f}",
         ]
         for token in order
     ]
     title = f"{sandbox.vocab} rows by entropy" + f" ({len(order)} shown)" * (len(order) < n)
-    return table(title, ["token", "entropy, nats", "stationary", "trigger", "likeliest successor"], rows)
+    return table(title, ["token", "entropy, nats", "occurs", "trigger", "likeliest successor"], rows)
 
 
-def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Table":
-    from mechdistill.cli._print import number, table
-    from mechdistill.tables.metrics import COPYABLE_SHARE
+def _summary(sandbox: "Sandbox", description: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables.metrics import (
+        COPYABLE_SHARE,
+        NO_MATCHING,
+        NO_MATCHING_EXACT,
+    )
 
     world = description[description["row"].isna() & description["position"].isna()]
-    values = dict(zip(world["metric"], world["value"], strict=True))
-    values[f"{COPYABLE_SHARE.name} at the last position"] = description[
-        (description["metric"] == COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)
-    ]["value"].item()
-    rows = [[metric, number(value)] for metric, value in values.items()]
-    return table("\nThe world (losses in nats a token)", ["", "value"], rows)
+    values = {
+        row["metric"]: number(row["value"]) + (f" ± {row['error']:.1g}" if row["error"] > 0 else "")
+        for row in world.to_dict("records")
+    }
+    values[f"{COPYABLE_SHARE.name} at the last position"] = (
+        description[(description["metric"] == COPYABLE_SHARE.name) & (description["position"] == sandbox.seq_len - 1)][
+            "value"
+        ]
+        .map(number)
+        .item()
+    )
+    exact = values.pop(NO_MATCHING_EXACT.name, None)
+    if exact is not None:
+        who = sandbox.no_matching_guesser if float(exact) else f"best of the rules: {sandbox.no_matching_guesser}"
+        values = {f"{name} ({who})" if name == NO_MATCHING.name else name: value for name, value in values.items()}
+    rows = [[metric, value] for metric, value in values.items()]
+    return table("The world (losses in nats a token; ± the standard error of a draw)", ["", "value"], rows)
+
+
+def _notes(sandbox: "Sandbox") -> list[str]:
+    """What a reader of the table and the figure might look for in vain."""
+    notes: list[str] = []
+    if not sandbox.rate.any():
+        notes.append("this world has no triggers: nothing in it can be copied")
+    if sandbox.unvisited:
+        named = ", ".join(sandbox.symbols[token] for token in sandbox.unvisited[:5])
+        more = f" and {len(sandbox.unvisited) - 5} more" * (len(sandbox.unvisited) > 5)
+        notes.append(f"triggers that do not occur once in a million positions: {named}{more}")
+    return notes

@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from mechdistill.runs import Run
 
 
-def show(
+def show_run(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
     json: Json = False,
 ) -> None:
     """One run: config, provenance, state, headline metrics, checkpoints and cached tables."""
+    from mechdistill.runs import check_directory
+
+    check_directory(directory)  # before torch is imported
     import pandas as pd
 
-    from mechdistill.cli._print import print_json, stdout, table
+    from mechdistill.cli._console import show
+    from mechdistill.cli._grid import Facts
+    from mechdistill.cli._print import print_json
     from mechdistill.runs import Run, load
 
     run = load(directory)
@@ -30,8 +35,7 @@ def show(
     if json:
         print_json(pd.DataFrame([row]))
         return
-    lines = [[key, str(value)] for key, value in _lines(run, row).items()]
-    stdout().print(table(run.name, ["", ""], lines, right=2))
+    show([Facts(run.name, {key: str(value) for key, value in _lines(run, row).items()})])
 
 
 def _lines(run: "Run", row: dict[str, Any]) -> dict[str, Any]:
@@ -42,17 +46,17 @@ def _lines(run: "Run", row: dict[str, Any]) -> dict[str, Any]:
     config = run.config
     steps, tables = row["checkpoints"], row["tables"]
     return {
-        "experiment": f"{config.experiment}, arm {config.treatment}, seed {config.seed}",
+        "experiment": config.experiment,
         "state": f"{row['state']}, step {row['step'] or 0} of {config.steps}, {row['tokens'] or 0:,} tokens"
         + (f", {row['seconds']:.0f} s" if row["seconds"] is not None else "")
         + (f": {row['message']}" if row["message"] else ""),
         "world": world(config.sandbox),
         "network": network(config.model),
         "treatment": treatment(config),
-        "metrics": ", ".join(f"{h.column} {row[h.column]:.4g}" for h in HEADLINES if h.column in row) or "none yet",
+        "metrics": ", ".join(f"{h.name} {row[h.name]:.4g}" for h in HEADLINES if h.name in row) or "none yet",
         "checkpoints": f"{len(steps)}, from step {steps[0]} to {steps[-1]}" if steps else "none yet",
         "tables": ", ".join(f"{name} ({count})" for name, count in tables.items()) or "none cached",
-        **{key: _brief(value) for key, value in row["provenance"].items()},
+        **{key: _brief(value) for key, value in row["provenance"].items() if key != "fingerprint"},
     }
 
 
@@ -73,7 +77,7 @@ def _record(run: "Run") -> dict[str, Any]:
         **(headline(run.metrics()) if run.steps else {}),
         "checkpoints": run.steps,
         "tables": dict(tables),
-        "provenance": run.provenance,
+        "provenance": run.provenance if run.steps else {},  # a run that failed before it began has none
         "config": run.config.model_dump(mode="json"),
     }
 

@@ -2,19 +2,21 @@
 
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechdistill.cli._options import Json
+from mechdistill.cli._interrupts import INTERRUPTED
+from mechdistill.cli._options import Json, known_presets
 from mechdistill.errors import MechdistillError
 from mechdistill.tables import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
+    from mechdistill.cli._grid import Grid
     from mechdistill.config import ExperimentConfig
     from mechdistill.training import Cost, Outcome
 
@@ -22,9 +24,15 @@ if TYPE_CHECKING:
 def train(
     experiment: Annotated[
         Path | None,
-        typer.Argument(metavar="[EXPERIMENT.yaml]", help="Experiment file; without one, a preset."),
+        typer.Argument(
+            metavar="[EXPERIMENT.yaml|DIR]",
+            help="Experiment file, or a directory to resume; without one, a preset.",
+        ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A preset: see `mechdistill presets`.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A preset: see `mechdistill presets`.", autocompletion=known_presets),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like training.lr=1e-3."),
@@ -51,9 +59,26 @@ def train(
     Without arguments: the preset `quickstart` into runs/quickstart. Run the same command again to resume.
     """
     from mechdistill.cli._arguments import read_arguments
+    from mechdistill.runs import EXPERIMENT
 
-    config = read_arguments(experiment, preset, settings or [], arms, seeds)
-    _train(config, out or Path("runs") / config.name, jobs, device, logger or [], dry_run, json)
+    there = _directory(experiment)
+    config = read_arguments(there / EXPERIMENT if there else experiment, preset, settings or [], arms, seeds)
+    _train(config, out or there or Path("runs") / config.name, jobs, device, logger or [], dry_run, json)
+
+
+def _directory(experiment: Path | None) -> Path | None:
+    """The experiment directory to go on with, where the argument is one, or the file that `train` wrote into one."""
+    from mechdistill.runs import CONFIG, EXPERIMENT, check_directory
+
+    if experiment is None:
+        return None
+    if experiment.is_dir():
+        if check_directory(experiment) == "run":
+            raise MechdistillError(f"{experiment}: is one run; give its experiment's directory")
+        return experiment
+    around = experiment.parent
+    runs = (run for place in ("*/seed-*", "teachers/*/seed-*") for run in around.glob(f"{place}/{CONFIG}"))
+    return around if experiment.name == EXPERIMENT and any(runs) else None
 
 
 def _train(
@@ -69,21 +94,30 @@ def _train(
     import pandas as pd
 
     from mechdistill import training  # torch: only once the arguments are sound
-    from mechdistill.cli._print import print_json, stderr, stdout
+    from mechdistill.analysis import progress
+    from mechdistill.cli._checks import check_tables, stops
+    from mechdistill.cli._console import show, stderr
+    from mechdistill.cli._print import print_json
     from mechdistill.cli._progress import Display, Stopper
     from mechdistill.config import expand
+    from mechdistill.runs import Experiment, as_argument
 
-    device = _device(device)
+    device = training.available_device(device)
     todo = training.plan(experiment, out).todo
     jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
-    cost = training.estimate(experiment, todo, jobs, device)
+    with progress("what it will cost"):
+        cost = training.estimate(experiment, todo, jobs, device)
     finished = len(expand(experiment)) - len(todo)
     stderr.print(f"{out}: {_in_words(cost, jobs)}" + f"; {finished} runs are finished" * bool(finished))
+    for remark in experiment.remarks():
+        stderr.print(f"note: {remark}")
     if dry_run:
         if as_json:
             print_json(pd.DataFrame([cost._asdict()]))
         return
-    with Stopper() as stopper, Display() as display:
+    steps = {str(run.path): run.steps for run in todo}
+    # what a user's definition prints is no result
+    with Stopper() as stopper, Display(steps) as display, redirect_stdout(sys.stderr):
         outcomes = training.train(
             experiment,
             out,
@@ -93,45 +127,41 @@ def _train(
             report=display,
             stopped=lambda: stopper.asked,
         )
-    results = _results(out, experiment, outcomes)
-    print_json(results) if as_json else stdout().print(_summary(results))
+    checks = training.checks(Experiment(out))
+    results = _results(out, experiment, outcomes, checks)
+    print_json(results) if as_json else show([_summary(results), *check_tables(checks)])
+    for line in stops(results):
+        stderr.print(line)
     for outcome in outcomes:
         if outcome.message and not (stopper.asked and outcome.state == "waiting"):
             stderr.print(f"{outcome.run}: {outcome.state}: {outcome.message}")
     states = {outcome.state for outcome in outcomes}
-    if stopper.asked and states != {"finished"}:
-        stderr.print("interrupted; run the same command again to resume where it stopped")
-        sys.exit(130)
+    if stopper.asked:
+        if states != {"finished"}:
+            stderr.print("run the same command again to resume where it stopped")
+        raise typer.Exit(INTERRUPTED)
     if states - {"finished"}:
-        sys.exit(1)
+        raise typer.Exit(1)
     first, *then = MEASURES
-    stderr.print(f"next: mechdistill {first} {out}    (then {', '.join(then)})")
+    stderr.print(f"next: mechdistill {first} {as_argument(out)}    (then {', '.join(then)})")
 
 
 def _in_words(cost: "Cost", jobs: int) -> str:
+    from mechdistill.cli._progress import in_words
+
     if not cost.runs:
         return "nothing left to train"
-    time = f"{cost.seconds:.0f} s" if cost.seconds < 100 else f"{cost.seconds / 60:.0f} min"
     return (
-        f"{cost.runs} runs to train, {cost.tokens / 1e6:.1f} M tokens, about {time} at {jobs} at a time, "
-        f"{cost.bytes / 1e6:.0f} MB of checkpoints"
+        f"{cost.runs} runs to train, {cost.tokens / 1e6:.1f} M tokens, about {in_words(cost.seconds)} at {jobs} at a "
+        f"time, {cost.bytes / 1e6:.0f} MB of checkpoints"
     )
 
 
-def _device(name: str) -> str:
-    import torch
-
-    available = ["cpu"]
-    available += ["cuda"] if torch.cuda.is_available() else []
-    available += ["mps"] if torch.backends.mps.is_available() else []
-    if name == "auto":
-        return available[-1] if len(available) == 2 else available[0]
-    if name not in available:
-        raise MechdistillError(f"--device {name}: not on this machine; there are: {', '.join(available)}, auto")
-    return name
-
-
-def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]") -> "pd.DataFrame":
+def _results(
+    out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]", checks: "pd.DataFrame"
+) -> "pd.DataFrame":
+    from mechdistill.cli._checks import about_teaching
+    from mechdistill.cli._console import stderr
     from mechdistill.config import expand
     from mechdistill.runs import Run
     from mechdistill.tables import TRAINED, frame, headline
@@ -142,17 +172,23 @@ def _results(out: Path, experiment: "ExperimentConfig", outcomes: "list[Outcome]
         name, path = str(config.path), out / config.path
         row: dict[str, Any] = {"run": name, "arm": config.treatment, "seed": config.seed, "path": str(path)}
         row["state"] = states[name]
-        if (path / "status.json").exists():
-            run = Run(path)
-            row |= {key: run.status[key] for key in ("step", "tokens", "seconds")} | headline(run.metrics())
+        try:
+            if (path / "status.json").exists():
+                run = Run(path)
+                log = run.metrics()
+                row |= {key: run.status[key] for key in ("step", "tokens", "seconds")}
+                row |= headline(log) | about_teaching(run, log, checks) if run.steps else {}
+        except MechdistillError as error:  # what came of the others, and why runs failed, is told all the same
+            stderr.print(str(error))
         rows.append(row)
     return frame(TRAINED, rows)
 
 
-def _summary(results: "pd.DataFrame") -> "Table":
+def _summary(results: "pd.DataFrame") -> "Grid":
     import pandas as pd
 
-    from mechdistill.cli._print import number, table
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
     from mechdistill.tables import HEADLINES
 
     columns = ["run", "state", "tokens", *(headline.heading for headline in HEADLINES), "s"]
@@ -161,9 +197,10 @@ def _summary(results: "pd.DataFrame") -> "Table":
             row["run"],
             row["state"],
             "-" if pd.isna(row["tokens"]) else f"{row['tokens'] / 1e6:.2f} M",
-            *(number(row[headline.column], headline.digits) for headline in HEADLINES),
+            *(number(row[headline.name], headline.digits) for headline in HEADLINES),
             number(row["seconds"], 0),
         ]
         for row in results.to_dict("records")
     ]
-    return table("Held-out sequences at the last evaluation", columns, rows, right=2)
+    drop = ("s", "tokens", HEADLINES[1].heading)
+    return table("Held-out sequences at the last evaluation", columns, rows, right=2, drop=drop)

@@ -15,13 +15,12 @@ from mechdistill.config._divergences import (
 from mechdistill.config._experiment import ExperimentConfig, experiment
 from mechdistill.config._files import (
     load_experiment,
-    parse_yaml,
     preset_names,
     preset_text,
     read_experiment,
-    to_yaml,
 )
 from mechdistill.config._kinds import Kind, KindConfig
+from mechdistill.config._memory import refuse_model_beyond_memory, refuse_what_does_not_fit, refuse_world_beyond_memory
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import (
     Alpha,
@@ -37,6 +36,7 @@ from mechdistill.config._problem import problem
 from mechdistill.config._routing import SIGNALS, RoutingConfig, Signal
 from mechdistill.config._run import TEACHER_ARM, RunConfig, expand, hashed_seed
 from mechdistill.config._sandbox import (
+    MOST_OF_A_TEXT,
     BernoulliTriggers,
     CorpusRows,
     DirichletRows,
@@ -49,6 +49,7 @@ from mechdistill.config._signature import kind_class, kind_of_function
 from mechdistill.config._teacher import Student, TeacherConfig, Traits
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
+from mechdistill.config._yaml import parse_yaml, to_yaml
 from mechdistill.config.teachers import (
     TEACHERS,
     TeacherEntry,
@@ -57,6 +58,7 @@ from mechdistill.config.teachers import (
 __all__ = [
     "DIVERGENCES",
     "JSD",
+    "MOST_OF_A_TEXT",
     "SIGNALS",
     "TEACHERS",
     "TEACHER_ARM",
@@ -108,5 +110,8 @@ __all__ = [
     "preset_text",
     "problem",
     "read_experiment",
+    "refuse_model_beyond_memory",
+    "refuse_what_does_not_fit",
+    "refuse_world_beyond_memory",
     "to_yaml",
 ]

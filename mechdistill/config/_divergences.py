@@ -5,11 +5,10 @@ called with the teacher's and the student's log-probabilities and, by keyword, i
 position. A user's own comes by `@md.divergence`.
 """
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from mechdistill.config._base import Probability
 from mechdistill.config._kinds import Kind, KindConfig, of_kind
 from mechdistill.registry import Registry
 
@@ -66,22 +65,9 @@ class JSD(DivergenceConfig, kind="jsd"):
 
 
 class NormalisedJSD(DivergenceConfig, kind="normalised-jsd"):
-    """JSD / (beta·(1 - beta)): forward KL at beta = 0, reverse KL at beta = 1."""
+    """JSD / (beta·(1 - beta)): it goes to forward KL as beta goes to 0, and to reverse KL as beta goes to 1."""
 
-    beta: Probability = 0.5
-    floor: float | None = Field(default=None, ge=1e-8, lt=1)
-    """As for reverse-kl; at beta = 1 only."""
-
-    @property
-    def needs_support(self) -> bool:
-        """At the end where it is reverse KL."""
-        return self.beta == 1
-
-    @model_validator(mode="after")
-    def _floor_at_the_end_only(self) -> Self:
-        if self.floor is not None and self.beta != 1:
-            raise ValueError(f"floor={self.floor}: has no effect at beta={self.beta}, only at 1; drop it")
-        return self
+    beta: float = Field(default=0.5, ge=1e-6, le=1 - 1e-6)
 
 
 class TotalVariation(DivergenceConfig, kind="total-variation"):

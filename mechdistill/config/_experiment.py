@@ -8,19 +8,25 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from mechdistill.config._alike import normal_form
 from mechdistill.config._base import Config, Name, Seed, exactly_whole
 from mechdistill.config._divergences import ForwardKL
+from mechdistill.config._meaning import check_meaning, remarks
 from mechdistill.config._model import ModelConfig
-from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, MatchedSmoothing, OccurrenceWeights
+from mechdistill.config._names import check_directories, check_treatments, check_written_apart, written
+from mechdistill.config._objective import ArmConfig, MatchedSmoothing
 from mechdistill.config._problem import problem
 from mechdistill.config._sandbox import SandboxConfig
 from mechdistill.config._teacher import Student, TeacherConfig, closure
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import TeacherEntry
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 
 M = TypeVar("M", bound=Config)
+
+_MOST_ENTRIES = 200  # arms, and teachers
+_MOST_RUNS = 10_000
 
 
 class Treatment(NamedTuple):
@@ -40,29 +46,59 @@ class ExperimentConfig(Config):
     sandbox: SandboxConfig = SandboxConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    teachers: dict[Name, TeacherEntry] = Field(default={})
-    arms: dict[Name, ArmConfig] = Field(min_length=1)
-    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, strict=False)
-    lr_scales: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(default=(1.0,), min_length=1, strict=False)
+    teachers: dict[Name, TeacherEntry] = Field(default={}, max_length=_MOST_ENTRIES)
+    arms: dict[Name, ArmConfig] = Field(min_length=1, max_length=_MOST_ENTRIES)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, max_length=_MOST_RUNS, strict=False)
+    lr_scales: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
+        default=(1.0,), min_length=1, max_length=64, strict=False
+    )
     """Every arm at these multiples of its learning rate; those beside 1 are arms of their own, like spt-lr-x0.5."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if "teachers" in self.arms:
-            raise ValueError("arms.teachers: 'teachers' is a reserved name; rename the arm")
         for key in ("seeds", "lr_scales"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
-                raise ValueError(f"{key}={list(values)}: must not repeat a value")
+                raise ValueError(f"{key}={quoted(list(values))}: must not repeat a value")
+        check_written_apart(self.lr_scales)
+        check_directories("teachers", self.teachers)
+        check_directories("arms", self.arms)
         for name, teacher in closure(list(self.teachers), self.teachers).items():
             self._check_teacher(name, teacher)
         for name, arm in self.arms.items():
             self._check_arm(name, arm)
-        names = [treatment.name for treatment in self.treatments()]
-        for name in self.arms:
-            if names.count(name) > 1:
-                raise ValueError(f"arms.{name}: is also what an arm at another rate or a branch is called; rename it")
+        treatments = list(self.treatments())
+        check_treatments(treatment.name for treatment in treatments)
+        if len(treatments) * len(self.seeds) > _MOST_RUNS:
+            raise ValueError(
+                f"seeds: with {len(treatments)} arms, their rates and branches included, {len(self.seeds)} seeds make "
+                f"{len(treatments) * len(self.seeds)} runs; must be at most {_MOST_RUNS}; lower one of them"
+            )
+        self._check_twice(treatments)
         return self
+
+    def _check_twice(self, treatments: "list[Treatment]") -> None:
+        """Raise ValueError for two arms that are the same but for their names."""
+        found: dict[Any, str] = {}
+        for treatment in treatments:
+            arm = treatment.arm
+            branch = None
+            if treatment.trunk is not None:
+                trunk, length = treatment.trunk.training, self.arm_sandbox(arm).seq_len
+                branch = (trunk.steps(length), trunk.annealed(length, treatment.training.tokens))
+            what = (
+                self.arms[arm],
+                self.arm_model(arm),
+                self.arm_sandbox(arm),
+                treatment.training,
+                self.arm_teachers(arm),
+                self.matched(arm),
+            )
+            same = found.setdefault((branch, normal_form(*what)), treatment.name)
+            if same != treatment.name:
+                raise ValueError(
+                    f"arms.{arm}: its run {treatment.name} equals {same} in all but the name; drop one or change it"
+                )
 
     def treatments(self) -> Iterator[Treatment]:
         """Every arm at every learning rate, and the branches of those that are trunks, trunks first."""
@@ -70,12 +106,16 @@ class ExperimentConfig(Config):
             for scale in self.lr_scales:
                 training = self.arm_training(name)
                 lr = {"lr": training.lr * scale}
-                training = _override(training, lr, f"lr_scales={scale:g}") if scale != 1 else training
-                trunk = Treatment(name if scale == 1 else f"{name}-lr-x{scale:g}", name, training)
+                training = _override(training, lr, f"lr_scales={written(scale)}") if scale != 1 else training
+                trunk = Treatment(name if scale == 1 else f"{name}-lr-x{written(scale)}", name, training)
                 yield trunk
                 for tokens in training.branches or ():
                     ending = training.model_copy(update={"tokens": tokens, "branches": (tokens,)})
                     yield Treatment(f"{trunk.name}-at-{tokens}", name, ending, trunk)
+
+    def remarks(self) -> list[str]:
+        """What is odd about it but no error, a line each."""
+        return remarks({arm: (self.arm_training(arm), self.arm_sandbox(arm).seq_len) for arm in self.arms})
 
     def _check_teacher(self, name: str, teacher: TeacherConfig) -> None:
         where = f"teachers.{name}"
@@ -84,6 +124,10 @@ class ExperimentConfig(Config):
                 raise ValueError(f"{where}.training.schedule=trunk: a teacher has no branches; set cosine or constant")
             self.teacher_model(name)
             sandbox = self.teacher_sandbox(name)
+            try:
+                self.teacher_training(name).check_steps(sandbox.seq_len)
+            except ValueError as error:
+                raise ValueError(f"{where}.{error}") from None
             if teacher.until and sandbox.is_plain:
                 what = ", ".join(teacher.until)
                 raise ValueError(f"{where}.until: {what} needs triggers, and its world has none (count 0)")
@@ -102,10 +146,12 @@ class ExperimentConfig(Config):
         training = self.arm_training(name)
         self.arm_model(name)
         sandbox = self.arm_sandbox(name)
-        if training.branches and training.branches[0] <= training.batch * sandbox.seq_len:
-            raise ValueError(f"{where}.training.branches={list(training.branches)}: must be two steps or longer")
         parts = self.arm_teachers(name)
-        self._check_triggers(where, arm, sandbox, parts)
+        try:
+            training.check_steps(sandbox.seq_len)
+            check_meaning(arm, sandbox, training, parts)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from None
         if arm.temperature != 1 and arm.teacher and self.teachers[arm.teacher].traits.gives_labels:
             raise ValueError(
                 f"{where}.temperature={arm.temperature}: would soften the draws, not the law that they come from; "
@@ -130,23 +176,6 @@ class ExperimentConfig(Config):
             raise ValueError(f"{where}: must name an arm whose teacher stays the same, and {moving[0]} does not")
         if self.arm_sandbox(smoothing.match) != self.arm_sandbox(name):
             raise ValueError(f"{where}: must name an arm in the same sandbox")
-
-    def _check_triggers(
-        self, where: str, arm: ArmConfig, sandbox: SandboxConfig, parts: dict[str, TeacherConfig]
-    ) -> None:
-        """Raise ValueError for what depends on triggers in a world that has none: it would be another arm's twin."""
-        if not sandbox.is_plain:
-            return
-        signal = arm.routing.signal if arm.routing else None
-        dead = {
-            "ce_weights": arm.ce_weights != OccurrenceWeights(),
-            "alpha.kind=by-occurrence": isinstance(arm.alpha, AlphaByOccurrence),
-            f"routing.signal={signal}": arm.routing is not None and arm.routing.by.reads_occurrence,
-            f"teacher={arm.teacher}": any(part.traits.reads_occurrence for part in parts.values()),
-        }
-        for key, given in dead.items():
-            if given:
-                raise ValueError(f"{where}.{key}: has no effect in a world without triggers (count 0); drop it")
 
     def _check_fit(self, where: str, student: Student, part: str, teacher: TeacherConfig) -> None:
         """Raise ValueError if a teacher cannot serve a student."""

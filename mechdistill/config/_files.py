@@ -1,53 +1,35 @@
-"""YAML 1.2 in and out, presets, and `--set` overrides.
+"""Experiment files, presets, and `--set` overrides."""
 
-ruamel's pure-Python safe loader, because YAML 1.1 readers take 3e-3 for a string and `no` for false.
-"""
-
+from collections.abc import Sequence
 from importlib import resources
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
+from mechdistill import arguments
 from mechdistill.config._experiment import ExperimentConfig, experiment
-from mechdistill.config._run import RunConfig
-from mechdistill.errors import MechdistillError, did_you_mean
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML 1.2 document, safely loaded; `source` names it in errors."""
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}, line {mark.line + 1}" if mark else source
-        what = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise MechdistillError(f"{where}: not valid YAML ({what}); correct the line") from None
-
-
-def to_yaml(config: ExperimentConfig | RunConfig) -> str:
-    """The resolved experiment or run as a file that says all of it."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[attr-defined]  # keep the order of the schema
-    yaml.width = 100
-    out = StringIO()
-    yaml.dump(config.model_dump(mode="json"), out)
-    return out.getvalue()
+from mechdistill.config._yaml import MOST_CHARACTERS, parse_yaml
+from mechdistill.errors import MechdistillError, did_you_mean, named, quoted
+from mechdistill.reading import read_regular
 
 
 def read_experiment(path: Path) -> Any:
     """The raw mapping of an experiment file, unchecked."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, 4 * MOST_CHARACTERS).decode("utf-8-sig")
     except FileNotFoundError:
-        raise MechdistillError(
-            f"{path}: no such experiment file; `mechdistill presets` lists what can run without one"
-        ) from None
+        fix = (
+            f"--preset {path}"
+            if str(path) in preset_names()
+            else "`mechdistill presets` lists what can run without one"
+        )
+        raise MechdistillError(f"{path}: no such experiment file; {fix}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise MechdistillError(f"{path}: cannot be read as a text file ({error})") from None
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise MechdistillError(f"{path}: cannot be read as a text file ({reason})") from None
     return parse_yaml(text, str(path))
+
+
+_MOST_PARTS = 16  # of a dotted key
 
 
 def preset_names() -> list[str]:
@@ -57,8 +39,8 @@ def preset_names() -> list[str]:
 
 def preset_text(name: str) -> str:
     """A preset's file, comments included."""
-    if name not in preset_names():
-        raise MechdistillError(f"preset '{name}': no such preset; {did_you_mean(name, preset_names())}")
+    if not isinstance(name, str) or name not in preset_names():  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MechdistillError(f"preset {quoted(name)}: no such preset; {did_you_mean(str(name), preset_names())}")
     return (_preset_dir() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -76,21 +58,22 @@ def with_settings(data: Any, settings: list[str]) -> Any:
     for setting in settings:
         key, equals, value = setting.partition("=")
         path = key.strip().split(".")
-        if not equals or not all(path):
-            raise MechdistillError(f"--set {setting}: must be KEY=VALUE with a dotted key, like training.lr=3e-3")
+        where = f"--set {named(setting)}"
+        if not equals or not all(path) or len(path) > _MOST_PARTS:
+            raise MechdistillError(f"{where}: must be KEY=VALUE with a dotted key, like training.lr=3e-3")
         if path[0] not in ExperimentConfig.model_fields:
-            raise MechdistillError(f"--set {setting}: unknown key '{key}'; {did_you_mean(key, _dotted_keys())}")
-        data = _replaced(data, path, parse_yaml(value, f"--set {setting}"), setting)
+            raise MechdistillError(f"{where}: unknown key '{named(key)}'; {did_you_mean(key, _dotted_keys())}")
+        data = _replaced(data, path, parse_yaml(value, where), where)
     return data
 
 
-def _replaced(data: Any, path: list[str], value: Any, setting: str) -> Any:
+def _replaced(data: Any, path: list[str], value: Any, where: str) -> Any:
     head, *rest = path
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise MechdistillError(f"--set {setting}: '{head}' lies inside a value that has no keys; shorten the path")
-    return {**data, head: _replaced(data.get(head), rest, value, setting) if rest else value}
+        raise MechdistillError(f"{where}: '{named(head)}' lies inside a value that has no keys; shorten the path")
+    return {**data, head: _replaced(data.get(head), rest, value, where) if rest else value}
 
 
 def _dotted_keys() -> list[str]:
@@ -101,10 +84,16 @@ def _dotted_keys() -> list[str]:
 
 
 def load_experiment(
-    path: Path | None = None, *, preset_name: str | None = None, settings: list[str] | None = None
+    path: str | Path | None = None, *, preset_name: str | None = None, settings: Sequence[str] | None = None
 ) -> ExperimentConfig:
     """The checked experiment of a file or a preset (default quickstart), with KEY=VALUE settings applied."""
     if path is not None and preset_name is not None:
-        raise MechdistillError(f"{path} and --preset {preset_name}: give one of the two")
-    data = read_experiment(path) if path is not None else preset(preset_name or "quickstart")
-    return experiment(with_settings(data, settings or []))
+        raise MechdistillError(f"{quoted(path)} and preset {quoted(preset_name)}: give one of the two")
+    changes = arguments.words(() if settings is None else settings, "settings", "training.lr=1e-3")
+    if path is None:
+        data = preset("quickstart" if preset_name is None else preset_name)
+    elif isinstance(path, str) and path in preset_names() and not Path(path).exists():
+        raise MechdistillError(f"{path}: no such experiment file, but a preset: load_experiment(preset_name='{path}')")
+    else:
+        data = read_experiment(arguments.path(path, "path"))
+    return experiment(with_settings(data, list(changes)))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BeforeValidator, model_validator
 
 from mechdistill.config._base import Config
+from mechdistill.errors import quoted
 from mechdistill.registry import Registry
 from mechdistill.tables import Function
 
@@ -32,7 +33,7 @@ class KindConfig(Config):
     @model_validator(mode="after")
     def _is_its_kind(self) -> Self:
         if self.kind != self.kind_name:
-            raise ValueError(f"kind={self.kind!r}: must be {self.kind_name!r}")
+            raise ValueError(f"kind={quoted(self.kind)}: must be {self.kind_name!r}")
         return self
 
 
@@ -63,7 +64,7 @@ def of_kind(registry: Registry[Kind[C]]) -> BeforeValidator:
             raise ValueError("kind: missing; say which kind it is")
         kind = data["kind"]
         if not isinstance(kind, str) or kind not in registry:
-            raise ValueError(f"kind={kind!r}: must be {one_of(registry)}")
+            raise ValueError(f"kind={quoted(kind)}: must be {one_of(registry)}")
         return registry[kind].config.model_validate(data)
 
     return BeforeValidator(read)

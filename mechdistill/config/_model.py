@@ -18,7 +18,7 @@ class ModelConfig(Config):
     """Width of a head; d_model / n_heads unless given."""
     attn_only: bool = True
     """No MLPs."""
-    d_mlp: Whole | None = Field(default=None, ge=1)
+    d_mlp: Whole | None = Field(default=None, ge=1, le=2**16)
     """Hidden width of the MLP; 4·d_model unless given."""
     act: Literal["gelu", "relu", "swiglu"] = "gelu"
     """Of the MLP; swiglu has a third matrix, W_gate, and its own d_mlp stays 4·d_model unless given."""

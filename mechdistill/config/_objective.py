@@ -2,11 +2,21 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from mechdistill.config._base import Config, Name, Probability, Stage, ascending
+from mechdistill.config._base import Config, Name, Probability, Stage, check_stages
 from mechdistill.config._divergences import Divergence, ForwardKL
 from mechdistill.config._routing import RoutingConfig
+
+
+def _number(alpha: float) -> str:
+    """What a schedule that does not move is the same as."""
+    return f"alpha: {alpha:g}; write that" if alpha else "standard training (SPT); leave alpha out"
+
+
+_LEAST = 1e-6
+"""The smallest weight of a term that is not 0."""
 
 
 class RampAlpha(Config):
@@ -16,17 +26,25 @@ class RampAlpha(Config):
     start: Probability
     end: Probability
 
+    @model_validator(mode="after")
+    def _moves(self) -> Self:
+        if self.start == self.end:
+            raise ValueError(f"end={self.end:g}: equals start, so that this is {_number(self.end)}")
+        return self
+
 
 class StagedAlpha(Config):
     """alpha is constant within stages of the run."""
 
     kind: Literal["stages"]
-    stages: tuple[Stage, ...] = Field(min_length=1, strict=False)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=64, strict=False)
     """Pairs (from, alpha): from this fraction of the run on."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
-        ascending(self.stages)
+        check_stages(self.stages)
+        if len(self.stages) == 1:
+            raise ValueError(f"stages: is one value throughout, so that this is {_number(self.stages[0][1])}")
         return self
 
 
@@ -37,6 +55,12 @@ class AlphaByOccurrence(Config):
     ordinary: Probability
     first: Probability
     copyable: Probability
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.ordinary == self.first == self.copyable:
+            raise ValueError(f"ordinary={self.ordinary:g}: equals first and copyable: this is {_number(self.ordinary)}")
+        return self
 
 
 class OptimalAlpha(Config):
@@ -56,14 +80,34 @@ def _tag(value: Any) -> str | None:
     return getattr(value, "kind", "number")
 
 
+_KINDS = ("linear", "cosine", "stages", "by-occurrence", "optimal")
+
+
+def _number_or_mapping(value: Any) -> Any:
+    """Say what alpha can be to whoever gives neither, like the bare name of a kind."""
+    if isinstance(value, int | float | dict | Config) and not isinstance(value, bool):
+        return value
+    example = f"like {{kind: {value}}}" if value in _KINDS[-1:] else "like {kind: linear, start: 0.9, end: 0}"
+    rule = f"must be a number from 0 to 1, or a schedule: a mapping with a kind ({', '.join(_KINDS)}), {{example}}"
+    raise PydanticCustomError("alpha", rule, {"example": example})  # type: ignore[arg-type]  # a template
+
+
+def _noticed(weight: float) -> float:
+    if 0 < weight < _LEAST:
+        rule = "must be 0 or at least {least}: less is lost in float32, so that it equals 0"
+        raise PydanticCustomError("weight", rule, {"least": f"{_LEAST:g}"})
+    return weight
+
+
 Alpha = Annotated[
-    Annotated[Probability, Tag("number")]
+    Annotated[Probability, AfterValidator(_noticed), Tag("number")]
     | Annotated[RampAlpha, Tag("linear")]
     | Annotated[RampAlpha, Tag("cosine")]
     | Annotated[StagedAlpha, Tag("stages")]
     | Annotated[AlphaByOccurrence, Tag("by-occurrence")]
     | Annotated[OptimalAlpha, Tag("optimal")],
     Discriminator(_tag),
+    BeforeValidator(_number_or_mapping),
 ]
 
 
@@ -101,7 +145,8 @@ class ArmConfig(Config):
     divergence: Divergence = ForwardKL()
     """D: a name, or a mapping with `kind` and its settings."""
     label_smoothing: Annotated[
-        Annotated[float, Field(ge=0, lt=1), Tag("number")] | Annotated[MatchedSmoothing, Tag("match")],
+        Annotated[float, Field(ge=0, lt=1), AfterValidator(_noticed), Tag("number")]
+        | Annotated[MatchedSmoothing, Tag("match")],
         Discriminator(_smoothing_tag),
     ] = 0.0
     """Labels become (1 - s)·y + s/vocab; {match: ARM} finds the s that is as far from the truth as that arm's

@@ -1,30 +1,84 @@
 """What is wrong with a config, in one line that a user can act on."""
 
+from typing import Any
+
 from pydantic import ValidationError
 
+from mechdistill.errors import named, quoted
+
 # pydantic puts the discriminator into the path, where the user never wrote it
-_UNIONS = {"rows", "triggers", "alpha", "label_smoothing", "seed", "step"}
+_UNIONS = {"rows", "triggers", "alpha", "label_smoothing", "seed", "step", "rate"}
+_MOST_OTHERS = 4  # keys that are named besides the first
+
+# what a value has to be, in the words of YAML and not of Python
+_RULES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list, like [0, 1]",
+    "list_type": "must be a list, like [0, 1]",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+}
 
 
 def problem(error: ValidationError) -> str:
-    """One line for the first thing wrong with a config: key=value, the rule, and the fix where there is one."""
-    first, *others = error.errors()
-    path = [str(part) for part in first["loc"] if part != "[key]"]
+    """One line for the first thing wrong with a config: key=value, the rule, and the fix where there is one; and the
+    keys of the others."""
+    found: dict[str, list[Any]] = {}
+    for each in error.errors(include_url=False):
+        found.setdefault(_where(each["loc"]), []).append(each)
+    # a list is also too short when its entries are wrong
+    inner = {where: errors for where, errors in found.items() if not any(w.startswith(f"{where}.") for w in found)}
+    (where, first), *others = inner.items()
+    line = _line(where, first)
+    if not others:
+        return line
+    keys = ", ".join(_key(where, each[0]) for where, each in others[:_MOST_OTHERS])
+    more = f" and {len(others) - _MOST_OTHERS} more" if len(others) > _MOST_OTHERS else ""
+    return f"{line} (also wrong: {keys}{more})"
+
+
+def _where(loc: tuple[int | str, ...]) -> str:
+    path = [named(str(part)) for part in loc if part != "[key]"]
     for i in range(len(path) - 1, 0, -1):
-        named = i == 2 and path[0] in ("arms", "teachers")  # path[1] is a name that the user chose
-        if path[i - 1] in _UNIONS and not named:
+        is_a_name = i == 2 and path[0] in ("arms", "teachers")  # path[1] is a name that the user chose
+        if path[i - 1] in _UNIONS and not is_a_name and not path[i].isdigit():
             del path[i]
-    where = ".".join(path)
+    return ".".join(path)
+
+
+def _key(where: str, error: Any) -> str:
+    """Where another problem lies: an error of ours starts with the key itself."""
+    if error["type"] != "value_error":
+        return where
+    key = str(error["ctx"]["error"]).partition(": ")[0].partition("=")[0]
+    return named(f"{where}.{key}" if where else key)
+
+
+def _line(where: str, errors: list[Any]) -> str:
+    first = errors[0]
     if first["type"] == "value_error":
-        line = f"{where}.{first.get('ctx', {}).get('error')}" if where else str(first.get("ctx", {}).get("error"))
-    elif first["type"] == "missing":
-        line = f"{where}: missing; add it"
-    elif first["type"] == "union_tag_invalid":
-        line = f"{where}.kind={first['input'].get('kind')!r}: must be one of {first.get('ctx', {})['expected_tags']}"
-    elif first["type"] == "union_tag_not_found":
-        line = f"{where}.kind: missing; say which kind it is"
-    else:
-        message = first["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
-        rule = message if message.startswith(("Field", "String", "Dict", "Tuple", "Unable")) else f"must be {message}"
-        line = f"{where}={first['input']!r}: {rule}"
-    return f"{line} (and {len(others)} more)" if others else line
+        return f"{where}.{first['ctx']['error']}" if where else str(first["ctx"]["error"])
+    if first["type"] == "missing":
+        return f"{where}: missing; add it"
+    if first["type"] == "union_tag_invalid":
+        return f"{where}.kind={quoted(first['input'].get('kind'))}: must be one of {first['ctx']['expected_tags']}"
+    if first["type"] == "union_tag_not_found":
+        return f"{where}.kind: missing; say which kind it is"
+    rule, *more = dict.fromkeys(map(_rule, errors))  # of a union, each member's
+    rule = " or ".join((rule, *(other.removeprefix("must be ") for other in more)))
+    return f"{where}={quoted(first['input'])}: {rule}"
+
+
+def _rule(error: Any) -> str:
+    if error["type"] in _RULES:
+        return _RULES[error["type"]]
+    if error["type"] == "too_short":
+        return f"must have at least {error['ctx']['min_length']} of them"
+    if error["type"] == "too_long":
+        return f"must have at most {error['ctx']['max_length']} of them"
+    if error["type"] == "string_too_long":
+        return f"must have at most {error['ctx']['max_length']} characters"
+    return "must be " + error["msg"].removeprefix("Input should be ").removeprefix("must be ")

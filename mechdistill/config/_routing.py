@@ -4,6 +4,7 @@ To add a signal: a function of `Seen` in `mechdistill.objective`, and its line i
 `@md.routing_signal`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -31,6 +32,8 @@ class Signal:
     """Whether it is independent of all else and uniform in [0, 1)."""
     is_in_nats: bool = True
     """Whether a threshold in nats means something."""
+    is_entropy: bool = False
+    """Whether it lies between 0 and ln(vocab)."""
     has_tails: bool = True
     """Whether its lowest and its highest positions differ."""
     cut: float | None = None
@@ -40,7 +43,7 @@ class Signal:
 SIGNALS: Registry[Signal] = Registry(
     "routing signal",
     (
-        Signal("teacher-entropy", "mechdistill.objective._routing:teacher_entropy"),
+        Signal("teacher-entropy", "mechdistill.objective._routing:teacher_entropy", is_entropy=True),
         Signal(
             "oracle-class",
             "mechdistill.objective._routing:oracle_class",
@@ -48,7 +51,12 @@ SIGNALS: Registry[Signal] = Registry(
             is_in_nats=False,
             cut=0.5,
         ),
-        Signal("student-entropy", "mechdistill.objective._routing:student_entropy", asks_the_student=True),
+        Signal(
+            "student-entropy",
+            "mechdistill.objective._routing:student_entropy",
+            asks_the_student=True,
+            is_entropy=True,
+        ),
         Signal("student-teacher-kl", "mechdistill.objective._routing:student_teacher_kl", asks_the_student=True),
         Signal("random", "mechdistill.objective._routing:random", is_random=True, is_in_nats=False, has_tails=False),
     ),
@@ -71,7 +79,7 @@ class RoutingConfig(Config):
     """Route where the signal is lowest, or highest."""
     quantile: float | None = Field(default=None, ge=0, le=1)
     """Fraction of positions to route."""
-    nats: float | None = Field(default=None, ge=0)
+    nats: float | None = Field(default=None, ge=0, le=100)
     """Route where the signal is at most (tail: low) or at least (high) this."""
     scope: Literal["sequence", "batch"] = "sequence"
     """Within which the fraction holds."""
@@ -84,6 +92,37 @@ class RoutingConfig(Config):
     def by(self) -> Signal:
         """What its signal is."""
         return SIGNALS[self.signal]
+
+    def taken(self, positions: int) -> int:
+        """How many of so many positions a quantile routes: to the nearest."""
+        assert self.quantile is not None
+        return int(self.quantile * positions + 0.5)
+
+    def share(self, seq_len: int, batch: int) -> tuple[int, int] | None:
+        """How many positions are routed, of how many at a time; None where a threshold decides."""
+        positions = seq_len * (batch if self.scope == "batch" else 1)
+        return None if self.quantile is None else (self.taken(positions), positions)
+
+    def check_cut(self, seq_len: int, batch: int, vocab: int) -> None:
+        """Raise ValueError if it routes no position or all of them."""
+        share = self.share(seq_len, batch)
+        if share is not None and share[0] in (0, share[1]):
+            which = "none" if share[0] == 0 else "all"
+            same = "routing" if which == "none" else "a teacher" if self.keep == 1 else "a distillation term"
+            raise ValueError(
+                f"quantile={self.quantile:g}: routes {which} of {share[1]} positions, which equals an arm without "
+                f"{same}; choose one between"
+            )
+        largest = math.log(vocab)
+        if self.nats is None or not self.by.is_entropy or 0 < self.nats < largest:
+            return
+        everywhere = {"low": self.nats >= largest, "high": self.nats == 0}[self.tail]
+        if everywhere or (self.tail == "high" and self.nats > largest):
+            which = "all positions" if everywhere else "no position"
+            raise ValueError(
+                f"nats={self.nats:g}: with tail={self.tail} routes {which}, since entropies lie between 0 and "
+                f"ln(vocab) = {largest:.4f}; choose one between"
+            )
 
     @model_validator(mode="after")
     def _one_cut(self) -> Self:

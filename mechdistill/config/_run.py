@@ -16,7 +16,6 @@ from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import TeacherEntry
 
 TEACHER_ARM = "teacher:"
-ANNEAL = 0.2  # of a branch, unless its trunk says otherwise
 
 
 class Branch(Config):
@@ -33,7 +32,7 @@ class Branch(Config):
 class RunConfig(Config):
     """A student of one arm and one seed, or one teacher's own training."""
 
-    version: Annotated[Literal[2], BeforeValidator(exactly_whole)] = 2
+    version: Annotated[Literal[3], BeforeValidator(exactly_whole)] = 3
     experiment: Name
     treatment: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$")]
     """Its arm, and the learning rate or branch (spt-lr-x0.5); 'teacher:<name>' for a teacher's training."""
@@ -53,7 +52,7 @@ class RunConfig(Config):
     matched: ArmConfig | None = None
     """The arm whose targets its label smoothing has to be as far from the truth as."""
     until: dict[str, float] | None = None
-    """Stop at the first inline evaluation that reaches this value."""
+    """Stop at the first look that reaches this value."""
     branch: Branch | None = None
     """What it branches off, if it does."""
 
@@ -93,7 +92,7 @@ class RunConfig(Config):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole budget."""
-        return _steps(self.training.tokens, self.training, self.sandbox)
+        return self.training.steps(self.sandbox.seq_len)
 
     @property
     def branch_points(self) -> tuple[int, ...]:
@@ -108,15 +107,9 @@ class RunConfig(Config):
         return self.branch.horizon if self.branch else self.steps
 
 
-def _steps(tokens: int, training: TrainingConfig, sandbox: SandboxConfig) -> int:
-    return -(-tokens // (training.batch * sandbox.seq_len))
-
-
 def _branch_start(tokens: int, training: TrainingConfig, sandbox: SandboxConfig) -> int:
     """The step at which the branch that ends after `tokens` has to leave its trunk."""
-    steps = _steps(tokens, training, sandbox)
-    share = ANNEAL if training.anneal is None else training.anneal
-    return steps - max(1, round(share * steps))
+    return training.steps(sandbox.seq_len, tokens) - training.annealed(sandbox.seq_len, tokens)
 
 
 def expand(experiment: ExperimentConfig) -> list[RunConfig]:
@@ -135,7 +128,7 @@ def expand(experiment: ExperimentConfig) -> list[RunConfig]:
             branch = None
             if trunk is not None:
                 start = _branch_start(treatment.training.tokens, treatment.training, sandbox)
-                horizon = _steps(trunk.training.tokens, trunk.training, sandbox)
+                horizon = trunk.training.steps(sandbox.seq_len)
                 branch = Branch(trunk=trunk.name, start=start, horizon=horizon)
             student = RunConfig(
                 experiment=experiment.name,

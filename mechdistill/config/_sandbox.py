@@ -6,15 +6,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from mechdistill.config._base import Config, Seed, Whole
+from mechdistill.errors import quoted
+
+MOST_NUMBERS = 2**23
+"""Of the laws of one sequence, seq_len x vocab: half a gigabyte with the copies that measures make of them."""
 
 
 class GradedRows(Config):
     """Row entropies evenly spaced between two values."""
 
     kind: Literal["graded"] = "graded"
-    low: float = Field(default=0.05, ge=0)
+    low: float = Field(default=0.05, ge=0, le=100)
     """Entropy of the most predictable row, nats."""
-    high: float = Field(default=4.0, ge=0)
+    high: float = Field(default=4.0, ge=0, le=100)
     """Entropy of the least predictable row, nats; at most ln(vocab)."""
 
 
@@ -24,9 +28,9 @@ class TwoLevelRows(Config):
     kind: Literal["two-level"]
     share: float = Field(default=0.5, ge=0, le=1)
     """Fraction of rows with the small support."""
-    low: Whole = Field(default=2, ge=1)
+    low: Whole = Field(default=2, ge=1, le=4096)
     """Successors of a low-entropy row: its entropy is ln(low)."""
-    high: Whole = Field(default=32, ge=1)
+    high: Whole = Field(default=32, ge=1, le=4096)
     """Successors of a high-entropy row: its entropy is ln(high)."""
 
 
@@ -38,13 +42,17 @@ class DirichletRows(Config):
     """Small: peaked rows; 1: uniform on the simplex; large: flat rows."""
 
 
+MOST_OF_A_TEXT = 100_000_000
+"""Bytes of a corpus: more text makes no better bigrams."""
+
+
 class CorpusRows(Config):
     """Character bigrams of a text file; tokens are its most frequent characters, in order."""
 
     kind: Literal["corpus"]
-    path: str
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
     """A UTF-8 text file."""
-    sha256: str | None = None
+    sha256: Annotated[str, Field(min_length=64, max_length=64)] | None = None
     """Of the file; filled in when a world is first made of it, and then it must not change."""
 
 
@@ -62,9 +70,11 @@ class FixedTriggers(_Triggers):
     """The same triggers in every sequence; targets come from the other tokens, so no trigger follows a trigger."""
 
     kind: Literal["fixed"] = "fixed"
-    count: Whole = Field(default=5, ge=0)
+    count: Whole = Field(default=5, ge=0, le=4096)
     """How many triggers: the most frequent tokens of the plain chain. 0 gives a plain chain."""
-    tokens: tuple[Whole, ...] | None = Field(default=None, strict=False)
+    tokens: tuple[Annotated[Whole, Field(ge=0, le=4095)], ...] | None = Field(
+        default=None, max_length=4096, strict=False
+    )
     """Name the triggers yourself (count is then their number)."""
 
     @model_validator(mode="before")
@@ -81,7 +91,7 @@ class BernoulliTriggers(_Triggers):
     kind: Literal["bernoulli"]
     rate: (
         Annotated[float, Field(gt=0, lt=1)]
-        | Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(strict=False)]
+        | Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(strict=False, max_length=4096)]
     ) = 0.2
     """Probability that a token is a trigger in a sequence; one number, or one a token."""
 
@@ -109,16 +119,31 @@ class SandboxConfig(Config):
     @property
     def shows_triggers(self) -> bool:
         """Whether a token says if it is a trigger: not where every sequence draws its own."""
-        return isinstance(self.triggers, FixedTriggers)
+        return isinstance(self.triggers, FixedTriggers) or self.is_plain
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a plain chain: no triggers, nothing to copy."""
-        return isinstance(self.triggers, FixedTriggers) and self.triggers.count == 0
+        triggers = self.triggers
+        if isinstance(triggers, FixedTriggers):
+            return triggers.count == 0
+        return isinstance(triggers.rate, tuple) and not any(triggers.rate)
 
     def is_world_of(self, other: "SandboxConfig") -> bool:
-        """Whether it differs from the other in the length of its sequences at most."""
-        return self.model_copy(update={"seq_len": other.seq_len}) == other
+        """Whether it differs from the other in the length of its sequences at most, and in where its text lies."""
+        rows = self.rows
+        if isinstance(rows, CorpusRows) and isinstance(other.rows, CorpusRows) and rows.sha256 == other.rows.sha256:
+            rows = rows if rows.sha256 is None else rows.model_copy(update={"path": other.rows.path})
+        return self.model_copy(update={"seq_len": other.seq_len, "rows": rows}) == other
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.vocab * self.seq_len > MOST_NUMBERS:
+            raise ValueError(
+                f"seq_len={self.seq_len}: must be at most {MOST_NUMBERS // self.vocab} with vocab={self.vocab}, since "
+                f"vocab x seq_len, the numbers of one sequence's laws, may be {MOST_NUMBERS:,}; lower either"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:
@@ -157,7 +182,7 @@ class SandboxConfig(Config):
             if bad:
                 raise ValueError(f"triggers.tokens={bad[0]}: must be between 0 and vocab - 1 = {self.vocab - 1}")
             if len(set(triggers.tokens)) != len(triggers.tokens):
-                raise ValueError(f"triggers.tokens={list(triggers.tokens)}: must not repeat a token")
+                raise ValueError(f"triggers.tokens={quoted(list(triggers.tokens))}: must not repeat a token")
             if triggers.count != len(triggers.tokens):
                 raise ValueError(f"triggers.count={triggers.count}: must equal the number of triggers.tokens")
         return self

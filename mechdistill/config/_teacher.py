@@ -48,6 +48,11 @@ class TeacherConfig(KindConfig):
         return () if of is None else (of,) if isinstance(of, str) else tuple(of)
 
     @property
+    def fractions(self) -> tuple[float, ...]:
+        """How far along the training of a checkpoint teacher that is its part it asks it; 1: when it is finished."""
+        return (1.0,)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All but its kind and its parts."""
         return self.model_dump(exclude={"kind", "of"})
@@ -59,21 +64,32 @@ class TeacherConfig(KindConfig):
         """Raise ValueError, starting with the key, if it cannot serve a student."""
 
 
+MOST_PARTS = 256
+"""Teachers that are asked for the targets of one, itself included."""
+
+
 def closure(names: list[str], teachers: dict[str, TeacherConfig]) -> dict[str, TeacherConfig]:
     """The named teachers and all that they are made of, parts first.
 
     Raises ValueError, starting with the key, for a name that is not defined or a teacher made of itself.
     """
     found: dict[str, TeacherConfig] = {}
+    sizes: dict[str, int] = {}  # how many teachers are asked where this one is
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
-            raise ValueError(f"teachers.{name}: is made of itself ({' -> '.join((*above, name))}); break the circle")
+            circle = " -> ".join((*above, name))
+            raise ValueError(f"teachers.{name}: is made of itself ({circle}); break the circle")
+        if name in found:
+            return
         for part in teachers[name].parts:
             if part not in teachers:
                 known = ", ".join(sorted(teachers))
                 raise ValueError(f"teachers.{name}: is made of {part}, which is no entry of teachers (there: {known})")
             visit(part, (*above, name))
+        sizes[name] = 1 + sum(sizes[part] for part in teachers[name].parts)
+        if sizes[name] > MOST_PARTS:
+            raise ValueError(f"teachers.{name}: asks {sizes[name]} teachers, must be at most {MOST_PARTS}; simplify it")
         found[name] = teachers[name]
 
     for name in names:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mechdistill.config._base import Name, Seed, Stage, Whole, ascending
-from mechdistill.config._teacher import TeacherConfig, Traits
+from mechdistill.config._base import Name, Seed, Stage, Whole, check_reached, check_stages
+from mechdistill.config._teacher import Student, TeacherConfig, Traits
+from mechdistill.config._training import MOST_STEPS
 from mechdistill.tables.metrics import COPY_ACCURACY
 
 _WATCHED = (COPY_ACCURACY.name,)  # at occurrence >= 2
@@ -27,7 +28,7 @@ class CheckpointTeacher(TeacherConfig, kind="checkpoint"):
     until: dict[Annotated[str, AfterValidator(_watched)], Annotated[float, Field(gt=0, le=1)]] | None = Field(
         default=None, min_length=1
     )
-    """Stop at the first inline evaluation that reaches this value (copy-accuracy is at occurrence >= 2)."""
+    """Stop at the first look that reaches this value (copy-accuracy is at occurrence >= 2, on 1024 sequences)."""
     seed: Literal["per-student"] | Seed = "per-student"
     """Every student seed has its own teacher, so that teacher luck is inside the interval; a number: all share it."""
     data: Literal["fresh", "same"] = "fresh"
@@ -38,9 +39,9 @@ class CheckpointTeacher(TeacherConfig, kind="checkpoint"):
     """Overrides of `model` for this teacher."""
     sandbox: dict[str, Any] | None = None
     """Overrides of `sandbox` for this teacher."""
-    run: str | None = None
+    run: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Directory of an earlier run, instead of training one."""
-    step: Whole | Literal["last"] | None = None
+    step: Annotated[Whole, Field(ge=0, le=MOST_STEPS)] | Literal["last"] | None = None
     """Checkpoint of that run."""
 
     @model_validator(mode="after")
@@ -72,18 +73,29 @@ class ProgressiveTeacher(TeacherConfig, kind="progressive"):
     of: Name
     """A checkpoint teacher that this experiment trains."""
     stages: tuple[Stage, ...] = Field(
-        default=((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)), min_length=1, strict=False
+        default=((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)), min_length=1, max_length=64, strict=False
     )
     """Pairs (from, checkpoint): from this fraction of the student's training on, the teacher's checkpoint nearest to
     that fraction of its own."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
-        ascending(self.stages)
+        check_stages(self.stages)
         return self
+
+    def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:  # noqa: ARG002
+        """Raise ValueError if its student never reaches a stage."""
+        check_reached(self.stages, student.training.steps(student.sandbox.seq_len))
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Those of its stages."""
+        return tuple(fraction for _, fraction in self.stages)
 
     def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
         """Raise ValueError unless the checkpoints will be there."""
+        if self.stages == ((0.0, 1.0),):
+            raise ValueError(f"stages: is the last checkpoint throughout, which equals the teacher {self.of}; use that")
         of = teachers[self.of]
         if not (isinstance(of, CheckpointTeacher) and of.is_trained_here):
             raise ValueError(f"of={self.of}: must be a checkpoint teacher that this experiment trains")

@@ -4,12 +4,13 @@ To add one: its settings and traits as a class here and its line in `TEACHERS`; 
 `log_probs` in `mechdistill.teachers`, whose `entry` is that class. A user's own comes by `@md.teacher`.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
-from mechdistill.config._base import Name, Probability, Seed, Whole
+from mechdistill.config._base import Name, Seed, Whole
 from mechdistill.config._kinds import Kind, of_kind
 from mechdistill.config._teacher import Student, TeacherConfig, Traits
 from mechdistill.config._trained import CheckpointTeacher, ProgressiveTeacher
@@ -32,15 +33,38 @@ class UniformTeacher(TeacherConfig, kind="uniform"):
     """1/vocab everywhere: alpha·KL to it is label smoothing."""
 
 
+def refuse_uniform(teacher: TeacherConfig, teachers: Mapping[str, TeacherConfig], what: str) -> None:
+    """Raise ValueError if what a teacher is made of is uniform and stays so."""
+    for part in teacher.parts:
+        if isinstance(teachers[part], UniformTeacher):
+            raise ValueError(f"of={part}: {what} changes nothing of a uniform teacher, which equals {part}; use that")
+
+
 class NoisyTeacher(TeacherConfig, kind="noisy"):
     """(1 - epsilon)·p + epsilon/vocab."""
 
     of: Name | None = None
     """The teacher made noisy; the oracle unless named."""
-    epsilon: Probability = 0.1
+    epsilon: float = Field(default=0.1, gt=0, le=1)
     """Mass taken away and spread evenly."""
-    below: float | None = Field(default=None, ge=0)
+    below: float | None = Field(default=None, ge=0, le=100)
     """Only at positions where the oracle's entropy is at most this, nats; null: everywhere."""
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> Self:
+        if self.epsilon == 1 and self.below is None:
+            raise ValueError("epsilon=1: leaves nothing of the teacher, which equals kind: uniform; use that")
+        return self
+
+    def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
+        """Raise ValueError for noise on noise that is all there is."""
+        refuse_uniform(self, teachers, "noise")
+
+    def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:  # noqa: ARG002
+        """Raise ValueError for a threshold that every position is below."""
+        most = math.log(student.sandbox.vocab)
+        if self.below is not None and self.below >= most:
+            raise ValueError(f"below={self.below:g}: is everywhere, since no entropy exceeds {most:.4f} nats; drop it")
 
 
 class CountTeacher(TeacherConfig, kind="count"):
@@ -64,7 +88,13 @@ class CountTeacher(TeacherConfig, kind="count"):
 class EnsembleTeacher(TeacherConfig, kind="ensemble"):
     """The mean of the probabilities of several teachers."""
 
-    of: tuple[Name, ...] = Field(min_length=2, strict=False)
+    of: tuple[Name, ...] = Field(min_length=2, max_length=64, strict=False)
+
+    @model_validator(mode="after")
+    def _of_several(self) -> Self:
+        if len(set(self.of)) == 1:
+            raise ValueError(f"of: names {self.of[0]} alone, which equals that teacher; name others too, or use it")
+        return self
 
 
 class TiltedTeacher(TeacherConfig, kind="tilted"):
@@ -123,6 +153,12 @@ class SpliceTeacher(TeacherConfig, kind="splice"):
     copyable: Name
     elsewhere: Name
 
+    @model_validator(mode="after")
+    def _of_two(self) -> Self:
+        if self.copyable == self.elsewhere:
+            raise ValueError(f"elsewhere={self.elsewhere}: is what copyable names, which equals that teacher; use it")
+        return self
+
     @property
     def parts(self) -> tuple[str, ...]:
         """Both."""
@@ -135,12 +171,26 @@ class PermutedTeacher(TeacherConfig, kind="permuted"):
     of: Name | None = None
     """The teacher permuted; the oracle unless named."""
 
+    def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
+        """Raise ValueError where there is nothing to permute."""
+        refuse_uniform(self, teachers, "a permutation")
+
 
 class TemperatureTeacher(TeacherConfig, kind="temperature"):
     """softmax(log p / temperature)."""
 
     of: Name
     temperature: float = Field(ge=0.01, le=100)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.temperature == 1:
+            raise ValueError(f"temperature=1: changes nothing, which equals the teacher {self.of}; use that")
+        return self
+
+    def check(self, teachers: Mapping[str, TeacherConfig]) -> None:
+        """Raise ValueError for what no temperature changes."""
+        refuse_uniform(self, teachers, "a temperature")
 
 
 class TopKTeacher(TeacherConfig, kind="top-k"):
@@ -149,9 +199,16 @@ class TopKTeacher(TeacherConfig, kind="top-k"):
     traits: ClassVar = Traits(draws=True)
 
     of: Name
-    k: Whole = Field(ge=1)
+    k: Whole = Field(ge=1, le=4096)
     tail: Literal["renormalise", "bucket"] = "renormalise"
     """renormalise: the others get nothing; bucket: they share what they had, evenly."""
+
+    def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:  # noqa: ARG002
+        """Raise ValueError if it keeps every token."""
+        if self.k >= student.sandbox.vocab:
+            raise ValueError(
+                f"k={self.k}: keeps all {student.sandbox.vocab} tokens, which equals the teacher {self.of}; use that"
+            )
 
 
 class SampledTeacher(TeacherConfig, kind="sampled"):

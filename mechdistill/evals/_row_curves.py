@@ -8,6 +8,7 @@ from mechdistill.evals._rows import by_row, finite, occurrences
 from mechdistill.positions import Positions, masked_mean
 from mechdistill.subject import Subject
 from mechdistill.tables import FIRST, ROW_CURVES, frame, metrics
+from mechdistill.world import EXACT_BAYES, known
 
 
 def row_curves(positions: Positions) -> pd.DataFrame:
@@ -18,10 +19,12 @@ def row_curves(positions: Positions) -> pd.DataFrame:
     untrained one is near ln(vocab) - H(row) in KL, the chance level. Rows that no position visits are left out.
 
     For occurrences 1, 2 and 3+ of triggers (row null): `copy-loss` and `copy-excess` (nats) and `copy-accuracy`
-    (in [0, 1], chance 1/vocab), with `no-matching-accuracy` beside them at 2 and 3+.
+    (in [0, 1], chance 1/vocab), with `no-matching-accuracy` beside them at 2 and 3+, and `no-matching-exact`: 1 where
+    that is the exact Bayes guess, 0 where it is the best of a few rules (`KnownWorld.no_matching_guesser`).
     Sources: arXiv 2509.01649 (rows by entropy), Menon et al. 2021 (squared error).
     """
     data = positions.data
+    world = known(data.world, "row curves")
     rows: list[dict[str, Any]] = []
     for row in by_row({metrics.KL: positions.kl, metrics.SQUARED_ERROR: positions.squared_error}, data):
         rows += [metric.row(mean, **row.about) for metric, mean in row.means.items()]
@@ -36,6 +39,10 @@ def row_curves(positions: Positions) -> pd.DataFrame:
             if metric is metrics.NO_MATCHING and occurrence == FIRST:
                 continue  # nothing could be matched yet
             rows.append(metric.row(masked_mean(values, mask), occurrence=occurrence))
+        if occurrence != FIRST and bool(mask.any()):
+            rows.append(
+                metrics.NO_MATCHING_EXACT.row(float(world.no_matching_guesser == EXACT_BAYES), occurrence=occurrence)
+            )
     return frame(ROW_CURVES, finite(rows))
 
 

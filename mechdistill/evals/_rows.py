@@ -36,12 +36,13 @@ def by_row(values: Mapping[Metric, Float[Tensor, "batch pos"]], data: Evaluation
         metric: torch.zeros(world.vocab, dtype=torch.float64).index_add_(0, tokens, each[data.ordinary].double())
         for metric, each in values.items()
     }
+    entropy, bucket = world.row_entropy, world.bucket
     for row in visits.nonzero()[:, 0].tolist():
         n = int(visits[row])
         about = {
             "row": row,
-            "row_entropy": float(world.row_entropy[row]),
-            "bucket": int(world.bucket[row]),
+            "row_entropy": float(entropy[row]),
+            "bucket": int(bucket[row]),
             "occurrence": ORDINARY,
         }
         yield RowMeans(about, n, {metric: float(total[row]) / n for metric, total in sums.items()})

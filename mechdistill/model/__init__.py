@@ -2,18 +2,21 @@
 
 import torch
 
+from mechdistill.ambient import neutral
 from mechdistill.config import ModelConfig
 from mechdistill.model._bigram import Bigram
 from mechdistill.model._cache import KVCache
 from mechdistill.model._export import to_transformer_lens
-from mechdistill.model._generate import generate
 from mechdistill.model._hooked import HookedModel, HookPoint
 from mechdistill.model._import import from_transformer_lens
+from mechdistill.model._language_model import LanguageModel
+from mechdistill.model._tokens import whole_tokens
 from mechdistill.model._transformer import Transformer
 
 Model = Transformer | Bigram
 
 
+@neutral()
 def build(config: ModelConfig, *, d_vocab: int, n_ctx: int, init_seed: int) -> Model:
     """The model of a config with weights drawn from `init_seed`: same seed, same weights."""
     model = (
@@ -28,10 +31,11 @@ __all__ = [
     "HookPoint",
     "HookedModel",
     "KVCache",
+    "LanguageModel",
     "Model",
     "Transformer",
     "build",
     "from_transformer_lens",
-    "generate",
     "to_transformer_lens",
+    "whole_tokens",
 ]

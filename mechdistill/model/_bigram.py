@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 
-from mechdistill.model._hooked import HookedModel, HookPoint, returned
+from mechdistill.model._hooked import HookPoint
+from mechdistill.model._language_model import LanguageModel, returned
 
 
-class Bigram(HookedModel):
+class Bigram(LanguageModel):
     """tokens [batch, pos] -> logits [batch, pos, vocab] = rows of one table; no context, no position."""
 
     def __init__(self, *, d_vocab: int, n_ctx: int):
@@ -20,8 +20,9 @@ class Bigram(HookedModel):
         self.hook_embed = HookPoint()  # [batch, pos, vocab]
         self.setup()
 
-    def forward(self, tokens: Int[Tensor, "batch pos"], *, return_type: str = "logits") -> Any:
-        """Logits [batch, pos, vocab], or what `return_type` asks for."""
+    def forward(self, tokens: Any, return_type: str | None = "logits") -> Any:
+        """Logits [batch, pos, vocab] of tokens [batch, pos] or [pos], or what `return_type` asks for."""
+        tokens = self.batch(tokens)
         return returned(self.hook_embed(F.embedding(tokens, self.table)), tokens, return_type)
 
     def initialise(self, generator: torch.Generator) -> None:

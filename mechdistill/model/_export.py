@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.model._bigram import Bigram
 from mechdistill.model._bridge_config import bridge_config
 from mechdistill.model._transformer import Transformer
 
 
-def to_transformer_lens(model: Transformer | Bigram) -> Any:
-    """A `TransformerBridge` (native format) with the same logits, to rounding, and dtype, on the same device.
+def to_transformer_lens(model: Any) -> Any:
+    """A transformer of ours as a `TransformerBridge` (native format): same logits, to rounding, dtype and device.
 
     Biases that the model lacks are zeros there. A tie survives only as equal values: the bridge has an unembedding of
     its own, and training the bridge would part the two. Its RMSNorm computes in float32 whatever the dtype, so with
@@ -27,8 +27,10 @@ def to_transformer_lens(model: Transformer | Bigram) -> Any:
     # imported here because the bridge costs most of TransformerLens's import time
     from transformer_lens.model_bridge.sources import native
 
-    if not isinstance(model, Transformer):
+    if isinstance(model, Bigram):
         raise MechdistillError("model.kind=bigram: has no TransformerLens form; export a transformer")
+    if not isinstance(model, Transformer):
+        raise MechdistillError(f"model={quoted(model)}: must be a model of mechdistill's, as run.model() gives it")
     config = model.config
     if config.act == "swiglu" and config.biases and not config.attn_only:
         raise MechdistillError(

@@ -1,15 +1,15 @@
 """Hook points with the traps of TransformerLens's own closed.
 
-Ours differ from HookPoint and HookedRootModule in three ways. Every hook works on its own copy, so an edit in place
-changes the forward pass but neither the cache nor a tensor of the caller's. A name or a filter that matches no hook
-point raises instead of being ignored. And hooks that a context manager adds go with it, whatever it raises.
+Ours differ from HookPoint and HookedRootModule in four ways. Every hook works on its own copy, so an edit in place
+changes the forward pass but neither the cache nor a tensor of the caller's. What a hook gives back must have the shape,
+dtype and device of what it got, or it would be broadcast. A name or a filter that matches no hook point raises instead
+of being ignored. And hooks that a context manager adds go with it, whatever it raises.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint as _TransformerLensHookPoint
@@ -34,7 +34,7 @@ class HookPoint(_TransformerLensHookPoint):
         alias_names: list[str] | None = None,
     ) -> LensHandle:
         """As in TransformerLens, but a forward hook gets a copy that no one else holds."""
-        registered: Any = _on_a_copy(hook) if dir == "fwd" else hook
+        registered: Any = _on_a_copy(hook) if dir == "fwd" else _on_a_gradient(hook)
         return super().add_hook(registered, dir, is_permanent, level, prepend, alias_names)
 
 
@@ -43,19 +43,32 @@ def _on_a_copy(user_hook: Hook) -> Hook:
     def safe(tensor: Tensor, hook: Any) -> Tensor:
         copy = tensor.clone()
         result = user_hook(copy, hook=hook)
-        return copy if result is None else result
+        return _like(tensor, copy if result is None else result, hook)
 
     return safe
 
 
-def returned(logits: Tensor, tokens: Tensor, return_type: str) -> Any:
-    """What `return_type` asks for: logits, the mean loss of the next token within `tokens` (nats), or both."""
-    if return_type == "logits":
-        return logits
-    if return_type not in ("loss", "both"):
-        raise MechdistillError(f"return_type={return_type!r}: must be logits, loss or both")
-    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
-    return loss if return_type == "loss" else (logits, loss)
+def _on_a_gradient(user_hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(user_hook)
+    def safe(gradient: Tensor, hook: Any) -> Any:
+        result = user_hook(gradient, hook=hook)
+        if result is not None:
+            _like(gradient, result[0] if isinstance(result, tuple) and len(result) == 1 else result, hook)
+        return result
+
+    return safe
+
+
+def _like(before: Tensor, after: Any, hook: Any) -> Tensor:
+    """What a hook gave back; raises `MechdistillError` where it does not fit into the place of what the hook got."""
+    if not isinstance(after, Tensor):
+        raise MechdistillError(f"hook at {hook.name}: returned {type(after).__name__}; must be a tensor or None")
+    for what in ("shape", "dtype", "device", "layout"):
+        was, now = getattr(before, what), getattr(after, what)
+        if was != now:
+            was, now = (list(one) if what == "shape" else one for one in (was, now))
+            raise MechdistillError(f"hook at {hook.name}: returned {what} {now}; must be {was}, as it got")
+    return after
 
 
 class HookedModel(HookedRootModule):

@@ -13,27 +13,19 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from mechdistill.config import ModelConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.model._attention import Attention
-from mechdistill.model._bridge_config import NORM_EPS, bridge_config
+from mechdistill.model._bridge_config import bridge_config
 from mechdistill.model._cache import KVCache, LayerCache
-from mechdistill.model._hooked import HookedModel, HookPoint, returned
+from mechdistill.model._hooked import HookPoint
+from mechdistill.model._language_model import LanguageModel, returned
 from mechdistill.model._mlp import MLP
-
-
-def _norm(config: ModelConfig) -> nn.Module:
-    match config.norm:
-        case "layernorm":
-            return nn.LayerNorm(config.d_model, eps=NORM_EPS)
-        case "rmsnorm":
-            return nn.RMSNorm(config.d_model, eps=NORM_EPS)
-        case "none":
-            return nn.Identity()
+from mechdistill.model._norm import norm
 
 
 class Block(nn.Module):
@@ -41,7 +33,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, n_ctx: int):
         super().__init__()
-        self.ln1 = _norm(config)
+        self.ln1 = norm(config)
         self.attn = Attention(config, n_ctx)
         self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
         self.hook_attn_out = HookPoint()
@@ -49,7 +41,7 @@ class Block(nn.Module):
         self.hook_q_input, self.hook_k_input, self.hook_v_input = HookPoint(), HookPoint(), HookPoint()
         self.mlp: MLP | None = None
         if not config.attn_only:
-            self.ln2, self.mlp, self.hook_mlp_out = _norm(config), MLP(config), HookPoint()
+            self.ln2, self.mlp, self.hook_mlp_out = norm(config), MLP(config), HookPoint()
         else:
             del self.hook_resid_mid
 
@@ -59,12 +51,9 @@ class Block(nn.Module):
         x = self.hook_resid_pre(x)
         input_hooks = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
         if any(hook.has_hooks() for hook in input_hooks):
-            q, k, v = self.attn.split_qkv(
-                *(
-                    self.ln1(hook(x[:, :, None].expand(-1, -1, heads, -1)))
-                    for hook, heads in zip(input_hooks, self.attn.parts, strict=True)
-                )
-            )
+            heads = zip(input_hooks, self.attn.parts, strict=True)
+            inputs = [hook(x[:, :, None].expand(-1, -1, n_heads, -1)) for hook, n_heads in heads]
+            q, k, v = self.attn.split_qkv(*self.ln1.split(x, inputs))
         else:
             q, k, v = self.attn.qkv(self.ln1(x))
         x = x + self.hook_attn_out(self.attn(q, k, v, past))
@@ -74,7 +63,7 @@ class Block(nn.Module):
         return self.hook_resid_post(x)
 
 
-class Transformer(HookedModel):
+class Transformer(LanguageModel):
     """The student. tokens [batch, pos] -> logits [batch, pos, vocab]; pos is at most n_ctx."""
 
     def __init__(self, config: ModelConfig, *, d_vocab: int, n_ctx: int):
@@ -87,7 +76,7 @@ class Transformer(HookedModel):
             self.W_pos = nn.Parameter(torch.empty(n_ctx, config.d_model))
             self.hook_pos_embed = HookPoint()
         self.blocks = TypedModuleList([Block(config, n_ctx) for _ in range(config.n_layers)])
-        self.ln_final = _norm(config)
+        self.ln_final = norm(config)
         if not config.tied:
             self.register_parameter("W_U", nn.Parameter(torch.empty(config.d_model, d_vocab)))
         self.setup()
@@ -97,14 +86,14 @@ class Transformer(HookedModel):
         """Unembedding; where tied it is W_E transposed, and W_E is the only parameter and the only one stored."""
         return self.W_E.T if self.config.tied else cast(Tensor, super().__getattr__("W_U"))
 
-    def forward(
-        self, tokens: Int[Tensor, "batch pos"], cache: KVCache | None = None, *, return_type: str = "logits"
-    ) -> Any:
-        """Logits of the next token at each position, [batch, pos, vocab], or what `return_type` asks for.
+    def forward(self, tokens: Any, return_type: str | None = "logits", *, cache: KVCache | None = None) -> Any:
+        """Logits of the next token at each position, [batch, pos, vocab], or what `return_type` asks for: 'loss' (the
+        mean of the next token within `tokens`, nats), 'both', or None.
 
         With a cache, the tokens follow those it has read, and it reads these too: the logits are those of the new
         positions only, and so is what hooks see, save that scores and pattern are [batch, head, new, all positions].
         """
+        tokens = self.batch(tokens)
         if cache is not None:
             cache.check(tokens)
         start = 0 if cache is None else cache.length
@@ -144,6 +133,21 @@ class Transformer(HookedModel):
     def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:
         """Output projections."""
         return torch.stack([block.attn.W_O for block in self.blocks])
+
+    def tokens_to_residual_directions(self, tokens: Any) -> Float[Tensor, "*tokens d_model"]:
+        """What in the final residual stream, once normalised, raises each token's logit: columns of W_U."""
+        return self.W_U.T[tokens]
+
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, " d_model"]:
+        """The biases that all blocks before `layer` add to the residual stream, and its attention's for `mlp_input`."""
+        total = self.W_E.new_zeros(self.config.d_model)
+        for i, block in enumerate(self.blocks[: layer + mlp_input]):
+            b_out = None if block.mlp is None or not include_mlp_biases or i == layer else block.mlp.b_out
+            for bias in (block.attn.b_O, b_out):
+                total = total if bias is None else total + bias
+        return total
 
     def kv_cache(self, batch: int, capacity: int | None = None) -> KVCache:
         """An empty cache for `batch` sequences of at most `capacity` positions (n_ctx unless given)."""

@@ -23,7 +23,7 @@ from mechdistill.errors import MechdistillError
 from mechdistill.laws import forward_kl, mixed, soften, uniform_like
 from mechdistill.objective._mixture import Losses, Weights, mixture
 from mechdistill.objective._own import values_by_position
-from mechdistill.objective._routing import Seen, choose, taken
+from mechdistill.objective._routing import Seen, choose
 from mechdistill.teachers import Moment
 from mechdistill.world import Labels
 
@@ -43,7 +43,8 @@ class Asked(NamedTuple):
     expected_log_probs: Float[Tensor, "batch pos vocab"] | None  # of what they are drawn from; themselves where none is
     student_log_probs: Float[Tensor, "batch pos vocab"]
     moment: Moment
-    visits: Float[Tensor, " vocab"]  # how often each token was expected to have been seen so far
+    # how often each token was expected to have been seen so far; None unless alpha is by it
+    visits: Float[Tensor, " vocab"] | None
     part: Part | None = None  # of a batch; None: the whole
 
 
@@ -164,6 +165,7 @@ class Objective:
         if isinstance(alpha, AlphaByOccurrence):
             return self._by_occurrence(alpha, asked)
         assert asked.expected_log_probs is not None
+        assert asked.visits is not None
         log_probs = asked.labels.log_probs.to(ones.device)
         target = soften(asked.expected_log_probs, self.config.temperature)
         return optimal_alpha(log_probs, target, asked.visits.to(ones.device)[asked.labels.row.to(ones.device)])
@@ -209,7 +211,7 @@ class Objective:
         plain = self._unrouted_weights(asked)
         sequences, length = plain.soft.shape
         n = length * (1 if routing.scope == "sequence" else asked.part.of if asked.part else sequences)
-        share = taken(routing, n) / n
+        share = routing.taken(n) / n
         hard = (1 - share) * plain.hard + share * self._kept(asked, plain)
         return Weights(hard, (1 - share) * plain.soft, plain.routed)
 

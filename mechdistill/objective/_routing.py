@@ -85,11 +85,5 @@ def choose(
     groups = signal if config.scope == "sequence" else signal.reshape(1, -1)
     shuffle = random.reshape(groups.shape).argsort(dim=-1)
     order = shuffle.gather(-1, groups.gather(-1, shuffle).argsort(dim=-1, stable=True))
-    chosen = order[:, : taken(config, groups.shape[-1])]
+    chosen = order[:, : config.taken(groups.shape[-1])]
     return torch.zeros_like(groups, dtype=torch.bool).scatter(-1, chosen, True).reshape(signal.shape)
-
-
-def taken(config: RoutingConfig, positions: int) -> int:
-    """How many of so many positions a quantile routes: to the nearest."""
-    assert config.quantile is not None
-    return int(config.quantile * positions + 0.5)

@@ -4,11 +4,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.plots._ablation import ablation_figure
+from mechdistill.plots._arms import Look, arm_colours
 from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._heads import induction_scores_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._row_curves import row_curves_figure
-from mechdistill.plots._style import arm_colours, to_html
+from mechdistill.plots._style import to_html
 from mechdistill.plots._world import sandbox_figure
 from mechdistill.tables import Measure, resolve
 
@@ -19,6 +20,7 @@ def figure(measure: Measure, table: pd.DataFrame) -> go.Figure:
 
 
 __all__ = [
+    "Look",
     "ablation_figure",
     "arm_colours",
     "comparison_figure",

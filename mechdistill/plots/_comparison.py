@@ -1,67 +1,75 @@
 """Differences between twins with their intervals: what an arm did, and how sure we are."""
 
+from html import escape
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from mechdistill.plots._style import INK, arm_colours, styled
-from mechdistill.tables import OUTCOMES, metric
+from mechdistill.plots._arms import looks
+from mechdistill.plots._style import INK, page, styled
+from mechdistill.tables import OUTCOMES, metric, p_value
 
 
 def comparison_figure(table: pd.DataFrame) -> go.Figure:
     """A `compare` table as a forest plot: one panel a metric, one line an arm, its 95 % interval over seeds.
 
     Left of the dashed line an arm is below its baseline. Arms with fewer than three pairs are open and have no
-    interval.
+    interval; where there is no difference at all, words stand in its place. Of formation times, hovering gives the
+    threshold, the horizon and the runs that had not formed by it.
     """
     metrics = sorted(dict.fromkeys(table["metric"]), key=lambda name: not (name in OUTCOMES and OUTCOMES[name].primary))
     arms = list(dict.fromkeys(table["arm"]))[::-1]
-    colours = arm_colours(arms)
-    columns = min(3, len(metrics))
-    rows = -(-len(metrics) // columns)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[OUTCOMES[name].title if name in OUTCOMES else metric(name).label for name in metrics],
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        vertical_spacing=0.35 / rows if rows > 1 else 0.0,
-    )
-    for i, name in enumerate(metrics):
-        at: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
+    every = looks(table.assign(arm=table["arm"].map(_bare)))
+    titles = [OUTCOMES[name].title if name in OUTCOMES else metric(name).label for name in metrics]
+    made = page(titles, min(3, len(metrics)), 40 + 34 * len(arms), shared_yaxes=True, horizontal_spacing=0.03)
+    figure = made.figure
+    for name, at in zip(metrics, made.places, strict=True):
         for row in table[table["metric"] == name].to_dict("records"):
-            sure = pd.notna(row["low"])
+            sure, known = pd.notna(row["low"]), pd.notna(row["difference"])
+            look = every[_bare(row["arm"])]
             figure.add_scatter(
-                x=[row["difference"]],
+                x=[row["difference"] if known else 0],
                 y=[row["arm"]],
                 error_x={
                     "type": "data",
                     "array": [row["high"] - row["difference"] if sure else 0],
                     "arrayminus": [row["difference"] - row["low"] if sure else 0],
-                    "thickness": 1.6,
+                    "thickness": 1.8,
                     "width": 5,
                 },
-                marker={"color": colours[row["arm"]], "size": 9, "symbol": "circle" if sure else "circle-open"},
+                marker={"color": look.colour, "size": 10, "symbol": look.symbol if sure else f"{look.symbol}-open"},
+                mode="markers" if known else "text",
+                text=[str(row["note"])],
+                textfont={"size": 11},
                 name=row["arm"],
                 showlegend=False,
                 hovertemplate=_hover(row),
                 **at,
             )
         figure.add_vline(x=0, line={"color": INK, "dash": "dash", "width": 1}, **at)
-    figure.update_yaxes(categoryorder="array", categoryarray=arms)
-    figure.update_annotations(font_size=13)
-    baselines = " and ".join(dict.fromkeys(table["baseline"]))
-    title = (
-        f"Difference from {baselines}, twin by twin" if table["baseline"].nunique() == 1 else "Difference, twin by twin"
-    )
-    return styled(figure, title, 130 + rows * (100 + 30 * len(arms)))
+        figure.update_xaxes(nticks=5, **at)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=arms, range=[-0.5, len(arms) - 0.5])
+    baselines = list(dict.fromkeys(table["baseline"]))
+    return styled(made, f"Difference{f' from {baselines[0]}' * (len(baselines) == 1)}, twin by twin")
+
+
+def _bare(arm: Any) -> str:
+    """An arm's name without the experiment's path, which stands before it where two experiments are compared."""
+    return str(arm).rpartition(":")[2]
 
 
 def _hover(row: dict[Any, Any]) -> str:
+    difference = "%{x:.4g}" if pd.notna(row["difference"]) else "no difference known"
     interval = f"[{row['low']:.4g}, {row['high']:.4g}]" if pd.notna(row["low"]) else str(row["note"])
-    return (
-        f"{row['arm']} - {row['baseline']}: %{{x:.4g}}<br>{interval}<br>n = {row['n']}, p = {row['p']:.3g}"
-        f"<extra></extra>"
-    )
+    lines = [
+        f"{row['arm']} - {row['baseline']}: {difference}",
+        interval,
+        f"n = {row['n']}, p {escape(p_value(row['p']))}",
+    ]
+    if pd.notna(row["horizon"]):
+        lines += [
+            f"formed from copy accuracy {row['threshold']:.3f} on, followed up to {row['horizon']} tokens",
+            f"not formed by then: {row['censored']} of {row['n']}, of the baseline {row['baseline_censored']}",
+        ]
+    return "<br>".join(lines) + "<extra></extra>"

@@ -1,4 +1,4 @@
-"""Head scores as heat maps: layer × head, a column for each arm, a slider over checkpoints, a menu of scores.
+"""Head scores as heat maps: layer × head, a panel for each run, a slider over checkpoints, a menu of scores.
 
 A score of head pairs is drawn as later head × earlier head, on the same page and under the same menu.
 """
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
 from mechdistill.circuits import SCORES, ranking
-from mechdistill.plots._style import INK, styled
+from mechdistill.plots._style import FAINT, INK, page, styled
+from mechdistill.plots._twins import beside, clear_empty
 from mechdistill.tables import Metric, metric
 
 
@@ -21,8 +21,6 @@ class _Cell(NamedTuple):
     """One heat map: a run's score."""
 
     run: str
-    arm: str
-    seed: int
     score: str
 
 
@@ -35,15 +33,14 @@ class _Scale(NamedTuple):
 
 
 def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
-    """An `induction-scores` table as heat maps, twins side by side (columns: arms, rows: seeds).
+    """An `induction-scores` table as heat maps, a panel a run, twins side by side.
 
     The menu chooses the score, the slider the checkpoint; a run without that checkpoint shows its latest before it.
     Hovering gives the value with its chance level, null and untrained twin. Colours span the score's range; a signed
     score has white at 0.
     """
-    runs = list(dict.fromkeys(zip(table["run"], table["arm"], table["seed"], strict=True)))
-    arms = list(dict.fromkeys(arm for _, arm, _ in runs))
-    seeds = list(dict.fromkeys(seed for _, _, seed in runs))
+    order, columns = beside(table)
+    runs = [run for run in order if run]
     names = list(dict.fromkeys(table["metric"]))
     shown = first if (first := ranking(set(names)).name) in names else names[0]
     steps = sorted({int(step) for step in table["step"]})
@@ -52,14 +49,10 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     own_steps = {str(run): sorted(set(part["step"])) for run, part in table.groupby("run")}
     scales = {str(name): _scale(_score(str(name)), part["value"]) for name, part in table.groupby("metric")}
 
-    figure = make_subplots(
-        rows=len(seeds),
-        cols=len(arms),
-        subplot_titles=[f"{arm}, seed {seed}" for seed in seeds for arm in arms],
-        horizontal_spacing=0.12 / len(arms),
-        vertical_spacing=min(0.25, 0.6 / len(seeds)),
-    )
-    cells = [_Cell(run, arm, seed, name) for name in names for run, arm, seed in runs]
+    titles = [_title(run, own_steps, moving) if run else "" for run in order]
+    made = page(titles, columns, 200, horizontal_spacing=0.07)
+    figure, place = made.figure, dict(zip(order, made.places, strict=True))
+    cells = [_Cell(run, name) for name in names for run in runs]
 
     def heatmap(cell: _Cell, step: int) -> go.Heatmap:
         latest = max((s for s in own_steps[cell.run] if s <= step), default=own_steps[cell.run][0])
@@ -73,21 +66,29 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
             **drawn,
             hovertemplate="%{text}<extra></extra>",
             texttemplate="%{z:.2f}",
+            textfont={"size": 11},
             zmin=scale.low,
             zmax=scale.high,
             colorscale=scale.colours,
-            colorbar={"title": _score(cell.score).unit or "score", "len": 0.9},
-            showscale=cell.run == runs[0][0],
+            colorbar={
+                "title": {"text": _score(cell.score).unit or "score", "side": "top"},
+                "lenmode": "pixels",
+                "len": 200,
+                "y": 1,
+                "yanchor": "top",
+                "thickness": 14,
+            },
+            showscale=cell.run == runs[0],
             visible=visible,
             xgap=2,
             ygap=2,
         )
 
     for cell in cells:
-        figure.add_trace(heatmap(cell, steps[-1]), row=seeds.index(cell.seed) + 1, col=arms.index(cell.arm) + 1)
-    figure.update_xaxes(showgrid=False, type="category").update_yaxes(
-        showgrid=False, type="category", autorange="reversed"
-    )
+        figure.add_trace(heatmap(cell, steps[-1]), **place[cell.run])
+    bare = {"showgrid": False, "type": "category", "showline": False, "ticks": ""}
+    figure.update_xaxes(bare).update_yaxes({**bare, "autorange": "reversed"})
+    clear_empty(figure, order, made.places)
 
     menu = [
         {
@@ -98,7 +99,19 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
         for name in sorted(names, key=lambda name: name != shown)
     ]
     figure.update_layout(
-        updatemenus=[{"buttons": menu, "x": 1.0, "xanchor": "right", "y": 1.0, "yanchor": "bottom", "pad": {"b": 34}}]
+        updatemenus=[
+            {
+                "buttons": menu,
+                "x": 1,
+                "xanchor": "right",
+                "y": 1,
+                "yanchor": "bottom",
+                "pad": {"b": 18 * made.title_lines + 14},
+                "bgcolor": "white",
+                "bordercolor": FAINT,
+                "font": {"color": INK, "size": 13},
+            }
+        ]
     )
     if moving:
         # frames carry values only, so that a frame never undoes the menu's choice of score
@@ -111,10 +124,16 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
             for step in steps
         ]
         figure.update_layout(sliders=[_slider(table, steps)])
-    height = 190 + 210 * len(seeds) + (90 if moving else 0)
-    return styled(figure, "What each head does: scores of heads and head pairs", height).update_layout(
-        margin={"b": 110 if moving else 50, "t": 110}
-    )
+    heading = "What each head does: scores of heads and head pairs"
+    return styled(made, heading, above=44, below=100 * moving)
+
+
+def _title(run: str, own_steps: dict[str, list[int]], moving: bool) -> str:
+    """A run, and where it stands: at its step, or, under a slider, where it ends before others do."""
+    last, longest = own_steps[run][-1], max(steps[-1] for steps in own_steps.values())
+    if moving:
+        return run if last == longest else f"{run} to @{last}"
+    return f"{run} @{last}"
 
 
 def _score(name: str) -> Metric:
@@ -168,6 +187,8 @@ def _hover(row: dict[Hashable, Any]) -> str:
         lines.append(f"chance {row['chance']:.3f}")
     if pd.notna(row["null_mean"]):
         lines.append(f"null {row['null_mean']:.3f} ± {row['null_sd']:.3f}<br>null, best head {row['null_max']:.3f}")
+    if pd.notna(row["p"]):
+        lines.append(f"p {row['p']:.2g} of no more than .1 beyond the null, all heads together")
     if pd.notna(row["untrained"]):
         lines.append(f"untrained {row['untrained']:.3f}")
     return "<br>".join(lines)
@@ -179,6 +200,8 @@ def _slider(table: pd.DataFrame, steps: list[int]) -> dict[str, object]:
         "active": len(steps) - 1,
         "currentvalue": {"prefix": "checkpoint: step ", "font": {"color": INK}},
         "pad": {"t": 45},
+        "font": {"color": INK},
+        "bordercolor": FAINT,
         "steps": [
             {
                 "label": str(step),

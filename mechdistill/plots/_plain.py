@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from mechdistill.plots._style import arm_colours, styled
+from mechdistill.plots._arms import looks
+from mechdistill.plots._style import page, styled
 from mechdistill.tables import METRIC_COLUMNS, Measure, metric
 
 
@@ -20,28 +20,26 @@ def plain_figure(measure: Measure, table: pd.DataFrame) -> go.Figure:
     keys = [c.name for c in measure.columns if c not in METRIC_COLUMNS and c.dtype != "float64"]
     keys = [key for key in keys if table[key].notna().any()]
     names = list(dict.fromkeys(table["metric"]))
-    colours = arm_colours(list(dict.fromkeys(table["arm"])))
+    arms = looks(table)
     moving = bool((table.groupby("run")["step"].nunique() > 1).any())
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    titles = [metric(name).label for name in names]
-    figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.4 / rows)
-    for i, name in enumerate(names):
-        at: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
+    made = page([metric(name).label for name in names], min(2, len(names)), 290)
+    figure = made.figure
+    for name, at in zip(names, made.places, strict=True):
         for run, part in table[table["metric"] == name].groupby("run", sort=False):
-            arm = part["arm"].iloc[0]
-            about: dict[str, Any] = {"name": str(run), "legendgroup": str(run), "showlegend": i == 0}
+            look = arms[part["arm"].iloc[0]]
+            about: dict[str, Any] = {"name": str(run), "legendgroup": str(run), "showlegend": at == made.places[0]}
             if moving:
                 curve = part.groupby("tokens", as_index=False)["value"].mean()
-                line = go.Scatter(x=curve["tokens"], y=curve["value"], line={"color": colours[arm]}, **about)
-                figure.add_trace(line, **at)
+                line = {"color": look.colour, "dash": look.dash}
+                points = {"mode": "lines+markers", "line": line, "marker": {"symbol": look.symbol, "size": 7}}
+                figure.add_trace(go.Scatter(x=curve["tokens"], y=curve["value"], **points, **about), **at)
             else:
                 places = [_place(row, keys) for row in part.to_dict("records")]
-                figure.add_trace(go.Bar(x=places, y=part["value"], marker={"color": colours[arm]}, **about), **at)
+                figure.add_trace(go.Bar(x=places, y=part["value"], marker={"color": look.colour}, **about), **at)
         known = metric(name)
         figure.update_yaxes(title_text=known.unit or known.label, **at)
         figure.update_xaxes(title_text="tokens" if moving else "", **at)
-    return styled(figure, measure.question, 160 + 300 * rows)
+    return styled(made, measure.question, legend=list(dict.fromkeys(table["run"])))
 
 
 def _place(row: dict[Hashable, Any], keys: list[str]) -> str:

@@ -1,53 +1,122 @@
-"""Colours, fonts and the one way a figure becomes a file.
+"""One plotly template for every figure, how panels share a page, and the one way a figure becomes a file."""
 
-Okabe and Ito's colour-blind-safe palette; arms keep their colour in every figure. Backgrounds are transparent and
-text is a grey that reads on white and on black, so a figure fits a light or a dark page.
-"""
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-INK = "#76808c"
-_GRID = "rgba(128,128,128,0.22)"
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B6CB1", "#A6761D")
-_KNOWN = {"spt": 0, "dpt-90": 1, "dpt-50": 4, "spt-2x": 5}
-TEACHER_COLOUR = "#8c8c8c"
-SHADES = (("#0072B2", "#8c8c8c"), ("#56B4E9", "#b9b9b9"), ("#004C78", "#6b6b6b"), ("#9AD3F5", "#d3d3d3"))
+INK = "#2B2F36"  # 13:1 on white
+FAINT = "#5F6771"  # 5.7:1
+_GRID, _AXIS = "#E6E8EB", "#8A929B"
+SHADES = (("#0072B2", "#767676"), ("#3A8FC7", "#949494"), ("#003F66", "#595959"), ("#00616B", "#868686"))
 """Slots of blue for what is measured, each with the grey of its controls."""
 
+_AXES = {
+    "gridcolor": _GRID,
+    "zeroline": False,
+    "zerolinecolor": _AXIS,
+    "linecolor": _AXIS,
+    "showline": True,
+    "ticks": "outside",
+    "tickcolor": _AXIS,
+    "ticklen": 4,
+    "tickfont": {"size": 12},
+    "automargin": True,
+    "title": {"standoff": 6, "font": {"size": 12}},
+}
 
-def arm_colours(arms: list[str]) -> dict[str, str]:
-    """A colour for each arm: fixed for the study's usual ones, the rest of the palette in order of appearance."""
-    spare = [colour for i, colour in enumerate(_PALETTE) if i not in (_KNOWN[arm] for arm in arms if arm in _KNOWN)]
-    colours: dict[str, str] = {}
-    for arm in arms:
-        if arm.startswith("teacher:"):
-            colours[arm] = TEACHER_COLOUR
-        elif arm in _KNOWN:
-            colours[arm] = _PALETTE[_KNOWN[arm]]
-        else:
-            colours[arm] = spare[sum(c in spare for c in colours.values()) % len(spare)]
-    return colours
+TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "font": {"color": INK, "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"},
+        "title": {
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"l": 16},
+            "font": {"size": 17},
+        },
+        "hoverlabel": {
+            "font": {"family": "ui-monospace, 'DejaVu Sans Mono', monospace", "color": INK},
+            "bgcolor": "white",
+        },
+        "legend": {
+            "orientation": "h",
+            "x": 0.012,
+            "xref": "container",
+            "xanchor": "left",
+            "yref": "container",
+            "yanchor": "top",
+            "itemwidth": 40,
+        },
+        "xaxis": _AXES,
+        "yaxis": _AXES,
+    }
+)
+
+# pixels
+_HEADING, _LINE, _BOTTOM, _GAP = 58, 18, 64, 78
+_NARROWEST = 720  # what figures are laid out for, and the characters that then surely fit into a panel's title
+_FITS = {1: 90, 2: 44, 3: 27}
+_PAGE = 88  # characters of a heading's line
 
 
-def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
-    """The figure in the house style."""
-    return (
-        figure.update_layout(
-            title={"text": title, "x": 0.01, "xanchor": "left", "font": {"size": 17}},
-            height=height,
-            margin={"l": 70, "r": 30, "t": 90, "b": 60},
-            paper_bgcolor="rgba(0,0,0,0)",
-            plot_bgcolor="rgba(0,0,0,0)",
-            font={"color": INK, "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
-            hoverlabel={"font": {"family": "ui-monospace, monospace"}},
-        )
-        .update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID, linecolor=INK)
-        .update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID, linecolor=INK)
-    )
+@dataclass(frozen=True)
+class Page:
+    """A figure of equal panels, row by row, and what has to be known to lay it out."""
+
+    figure: go.Figure
+    places: list[dict[str, Any]]  # row and col of each panel, as plotly's keywords
+    plots: int  # pixels: height of all panels with what lies between them
+    title_lines: int
+
+
+def page(titles: Sequence[str], columns: int, panel: int, **options: Any) -> Page:
+    """Panels of `panel` pixels; their titles are broken into lines that fit where the page is narrow."""
+    broken = [_broken(title, _FITS.get(columns, 16)) for title in titles]
+    lines = max(title.count("<br>") + 1 for title in broken)
+    rows = -(-len(titles) // columns)
+    gap = _GAP + _LINE * lines
+    plots = rows * panel + (rows - 1) * gap
+    between = gap / plots if rows > 1 else 0.0
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=broken, vertical_spacing=between, **options)
+    places = [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
+    return Page(figure, places, plots, lines)
+
+
+def styled(made: Page, heading: str, *, legend: Sequence[str] = (), above: int = 0, below: int = 0) -> go.Figure:
+    """The page in the house style: heading, legend and panels one below the other however narrow it is.
+
+    `legend` is what stands in it; `above` and `below` are pixels for what else stands between legend and panels, and
+    under them.
+    """
+    heading = _broken(heading, _PAGE)
+    top = _HEADING + 22 * heading.count("<br>")
+    in_a_line = max(1, _NARROWEST // (8 * max((len(name) for name in legend), default=1) + 60))
+    room = top + 22 * -(-len(legend) // in_a_line) + 8 + above + _LINE * made.title_lines + 8
+    height = room + made.plots + _BOTTOM + below
+    return made.figure.update_layout(
+        template=TEMPLATE,
+        title={"text": heading, "y": 1 - (16 + 12 * heading.count("<br>")) / height},
+        height=height,
+        margin={"l": 64, "r": 20, "t": room, "b": _BOTTOM + below},
+        legend={"y": 1 - top / height},
+    ).update_annotations(font={"size": 13, "color": INK})
+
+
+def _broken(text: str, width: int) -> str:
+    joined = text.replace("≥ ", "≥\u00a0")  # a number stays beside its sign
+    return "<br>".join(textwrap.wrap(joined, width)) or text
 
 
 def to_html(figure: go.Figure) -> str:
-    """One page that works offline: plotly.js is inside, nothing is fetched."""
-    config = {"displaylogo": False, "responsive": True}
+    """One page that works offline: plotly.js is inside, nothing is fetched, and nothing offers to send it anywhere."""
+    config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
     body = figure.to_html(include_plotlyjs=True, full_html=True, auto_play=False, config=config)
-    return body.replace("<head>", "<head><style>:root{color-scheme:light dark}body{margin:0}</style>", 1)
+    return body.replace("<head>", "<head><style>:root{color-scheme:light}body{margin:0;background:white}</style>", 1)

@@ -1,5 +1,6 @@
 """The model card of a published folder: a README.md in the style of the Hugging Face Hub, written from the data."""
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import pandas as pd
 
 from mechdistill.config import CorpusRows, RunConfig
+from mechdistill.errors import visible
 from mechdistill.runs import Experiment, Run, network, teachers, treatment, world
 from mechdistill.tables import headline
+
+_PLAIN = re.compile(r"(?!.*(://|www\.))[A-Za-z0-9 .,:+()/-]*")
 
 _LOAD_RUN = """\
 import mechdistill as md
@@ -36,7 +40,7 @@ def card(
         f"# {title}",
         _what(source, runs),
         "## World",
-        _by_arm(configs, lambda config: world(config.sandbox)),
+        _by_arm(configs, lambda config: world(config.sandbox).replace("<", "\\<").replace("`", "'")),
         *_corpus(configs),
         "## Model",
         _by_arm(configs, lambda config: network(config.model)),
@@ -89,7 +93,8 @@ def _by_arm(configs: list[RunConfig], describe: Callable[[RunConfig], str]) -> s
 def _corpus(configs: list[RunConfig]) -> list[str]:
     texts = {(c.sandbox.rows.path, c.sandbox.rows.sha256) for c in configs if isinstance(c.sandbox.rows, CorpusRows)}
     return [
-        f"The rows come from a text that is not part of this folder: put `{path}` (SHA-256 `{sha256}`) where you load."
+        f"The rows come from a text that is not part of this folder: put {_code(path)} (SHA-256 {_code(sha256)}) where "
+        "you load."
         for path, sha256 in sorted((path, str(sha256)) for path, sha256 in texts)
     ]
 
@@ -138,7 +143,18 @@ def _markdown(table: pd.DataFrame) -> str:
 def _cell(value: Any) -> str:
     if pd.isna(value):
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.4g}" if isinstance(value, float) else _literal(value).replace("|", "\\|")
+
+
+def _literal(value: Any) -> str:
+    """Text of a file of the run, which may be anybody's, so that a reader of the card sees it and nothing obeys it."""
+    text = visible(str(value))
+    return text if _PLAIN.fullmatch(text) else _code(text)
+
+
+def _code(text: str) -> str:
+    """A code span, in which neither markup nor an address means anything."""
+    return f"`{visible(text).replace('`', chr(39))}`"
 
 
 def _load(source: Run | Experiment, runs: list[Run]) -> str:
@@ -150,8 +166,9 @@ def _load(source: Run | Experiment, runs: list[Run]) -> str:
 def _versions(provenance: Mapping[str, Any]) -> str:
     packages = provenance.get("packages", {})
     named = {"mechdistill": provenance.get("conditions", {}).get("mechdistill"), "python": provenance.get("python")}
-    lines = [f"- {name} {version}" for name, version in {**named, **packages}.items() if version]
+    lines = [f"- {_literal(name)} {_literal(version)}" for name, version in {**named, **packages}.items() if version]
     for key in ("created", "revision"):
-        lines += [f"- {key}: {provenance[key]}"] if key in provenance else []
-    lines += [f"- plug-in {plugin['file']} (SHA-256 `{plugin['sha256']}`)" for plugin in provenance.get("plugins", [])]
+        lines += [f"- {key}: {_literal(provenance[key])}"] if key in provenance else []
+    for plugin in provenance.get("plugins", []):
+        lines.append(f"- plug-in {_literal(plugin['file'])} (SHA-256 {_literal(plugin['sha256'])})")
     return "\n".join([*lines, f"- published with mechdistill {metadata.version('mechdistill')}"])

@@ -4,24 +4,27 @@ machine."""
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, TypeVar
-from uuid import uuid4
 
 from pydantic import BaseModel
 
+from mechdistill import arguments
+from mechdistill.ambient import neutral
 from mechdistill.config import expand, to_yaml
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.publishing._card import card
-from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, write_text
+from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, is_left_over, temporary, write_text
 
 # of provenance.json; the rest (host, process, kernel) says where its author works
-_PROVENANCE = ("created", "revision", "python", "conditions", "packages", "plugins")
+_PROVENANCE = ("created", "revision", "python", "conditions", "packages", "plugins", "fingerprint")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 T = TypeVar("T")
 
 
+@neutral()
 def publish(
     source: Run | Experiment,
     folder: str | Path,
@@ -40,31 +43,42 @@ def publish(
     Raises `MechdistillError` where a run has not finished, a file is damaged, or the folder is not empty. A damaged
     cached table is left out with a warning.
     """
-    folder = Path(folder)
-    if checkpoints not in ("all", "last"):
-        raise MechdistillError(f"checkpoints={checkpoints!r}: must be 'all' or 'last'")
-    if license is not None and not _LICENSE.fullmatch(license):
-        raise MechdistillError(f"license={license!r}: must be an identifier of the Hugging Face Hub, like mit")
+    arguments.instance(source, "source", (Run, Experiment), "must be a run or an experiment, as md.load(path) gives it")
+    folder = arguments.path(folder, "folder")
+    arguments.one_of(checkpoints, "checkpoints", ("all", "last"))
+    if license is not None and not _LICENSE.fullmatch(arguments.instance(license, "license", str, "must be text")):
+        raise MechdistillError(f"license={quoted(license)}: must be an identifier of the Hugging Face Hub, like mit")
+    if Path(os.path.abspath(folder)).is_relative_to(source.path):  # noqa: PTH100
+        raise MechdistillError(f"{folder}: lies inside {source.path}, whose runs would be there twice; choose another")
     runs = _finished(source)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise MechdistillError(f"{folder}: is there already and is no empty folder; choose another")
     whole = Path(os.path.abspath(folder))  # noqa: PTH100  (resolve() would follow links)
-    temporary = whole.with_name(f".{whole.name}.{uuid4().hex[:8]}.partial")
+    _remove_leftovers(whole.parent)
+    partial = temporary(whole)
     try:
         configs = [_portable(run.config) for run in runs]
         for run, config in zip(runs, configs, strict=True):
-            target = temporary if run is source else temporary / config.path
+            target = partial if run is source else partial / config.path
             steps = run.steps if checkpoints == "all" else [run.resolve("last")]
             copy_run(run, target, config=config, provenance=_provenance(run), steps=steps)
         if isinstance(source, Experiment):
-            write_text(temporary / EXPERIMENT, to_yaml(_portable(source.config)))
-        write_text(temporary / "README.md", card(source, runs, configs, _provenance(runs[0]), license))
-        temporary.rename(whole)
+            write_text(partial / EXPERIMENT, to_yaml(_portable(source.config)))
+        write_text(partial / "README.md", card(source, runs, configs, _provenance(runs[0]), license))
+        partial.rename(whole)
     except OSError as error:
         raise MechdistillError(f"{folder}: cannot be written ({error.strerror}); free space or permit it") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what a killed `publish` left beside the folder that it was to become."""
+    with suppress(OSError):  # cannot be listed: then neither can it be written, which is told where it matters
+        for path in folder.iterdir():
+            if is_left_over(path) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _finished(source: Run | Experiment) -> list[Run]:

@@ -8,38 +8,47 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechdistill.runs._copy import copy_run
-    from mechdistill.runs._files import remove_leftovers, write_text
+    from mechdistill.runs._experiment import Experiment, load
+    from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
     from mechdistill.runs._numerics import numerics
     from mechdistill.runs._query import list_runs, sql
-    from mechdistill.runs._read import Experiment, Run, Step, load
+    from mechdistill.runs._run import Run, Step
+    from mechdistill.runs._same import told_by_hash
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
+    from mechdistill.runs._where import as_argument, check_directory
     from mechdistill.runs._words import network, teachers, treatment, world
-    from mechdistill.runs._writer import RunWriter
+    from mechdistill.runs._writer import RunWriter, write_checks
 
 _HOMES = {
     "CONFIG": "_layout",
     "EXPERIMENT": "_layout",
     "FIGURES": "_layout",
-    "Experiment": "_read",
+    "Experiment": "_experiment",
     "Measured": "_tables",
-    "Run": "_read",
+    "Run": "_run",
     "RunWriter": "_writer",
-    "Step": "_read",
+    "Step": "_run",
     "Weights": "_weights",
+    "check_directory": "_where",
     "copy_run": "_copy",
     "exclusive": "_lock",
+    "is_left_over": "_files",
     "list_runs": "_query",
-    "load": "_read",
+    "load": "_experiment",
     "network": "_words",
     "numerics": "_numerics",
+    "as_argument": "_where",
     "remove_leftovers": "_files",
     "sql": "_query",
+    "told_by_hash": "_same",
     "teachers": "_words",
+    "temporary": "_files",
     "treatment": "_words",
     "world": "_words",
+    "write_checks": "_writer",
     "write_text": "_files",
 }
 
@@ -53,8 +62,11 @@ __all__ = [
     "RunWriter",
     "Step",
     "Weights",
+    "as_argument",
+    "check_directory",
     "copy_run",
     "exclusive",
+    "is_left_over",
     "list_runs",
     "load",
     "network",
@@ -62,8 +74,11 @@ __all__ = [
     "remove_leftovers",
     "sql",
     "teachers",
+    "temporary",
+    "told_by_hash",
     "treatment",
     "world",
+    "write_checks",
     "write_text",
 ]
 

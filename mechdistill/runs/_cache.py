@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, NotStored
+from mechdistill.runs._binding import Owner
+from mechdistill.runs._files import remove_leftovers
 from mechdistill.runs._tables import Measured, read_measured, read_table, write_table
 from mechdistill.tables import Measure
 
@@ -40,26 +42,35 @@ def cached_tables(run: Path, measure: str | None = None) -> list[CachedTable]:
 
 
 def cached(
-    run: Path, measure: Measure, step: int, key: str, by: Measured, compute: Callable[[], pd.DataFrame], *, fresh: bool
+    owner: Owner,
+    measure: Measure,
+    step: int,
+    key: str,
+    by: Measured,
+    compute: Callable[[], pd.DataFrame],
+    *,
+    fresh: bool,
 ) -> pd.DataFrame:
-    """The table of a measure at a checkpoint, computed and stored if absent or `fresh`.
+    """The table of a measure at a checkpoint of a run, computed and stored if absent or `fresh`.
 
-    It is only a cache: a damaged file is recomputed and a directory that cannot be written is left as it is, both
-    with a warning. Tables that another source measured at this checkpoint are removed.
+    It is only a cache: a damaged or foreign file is recomputed and a directory that cannot be written is left as it
+    is, both with a warning. Tables that another source measured at this checkpoint are removed.
     """
+    run = owner.path
     path = run / "tables" / f"{measure.name}-{step:08d}-{key}.parquet"
+    remove_leftovers(path.parent)
     if path.exists() and not fresh:
         try:
-            return read_table(path, measure.all_columns)
+            return read_table(path, measure.all_columns, owner)
         except MechdistillError as error:
             warnings.warn(f"computing anew: {error}", stacklevel=2)
     table = compute()
     try:
-        write_table(path, table, by)
+        write_table(path, table, owner, by)
         for other in cached_tables(run, measure.name):
             measured = read_measured(other.path)
             if other.step is None or (other.step == step and (measured is None or measured.source != by.source)):
                 other.path.unlink(missing_ok=True)
     except (MechdistillError, OSError) as error:
-        warnings.warn(f"not cached: {error}", stacklevel=2)
+        warnings.warn(f"not cached: {error}", NotStored, stacklevel=2)
     return table

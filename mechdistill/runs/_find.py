@@ -5,15 +5,16 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mechdistill.config import RunConfig
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, visible
+from mechdistill.runs import _binding, _migrate
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _migrate
-from mechdistill.runs._files import read_text
-from mechdistill.runs._status import read_status
+from mechdistill.runs._binding import Held, Owner
+from mechdistill.runs._files import is_directory, read_text, refuse_inner_links, refuse_link
 
 # the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
 _HEAD = re.compile(
@@ -32,11 +33,19 @@ class Found:
     arm: str
     seed: int
     status: dict[str, Any]
+    held: Held | None
+    config: str
+    version: int | None
+
+    @cached_property
+    def owner(self) -> Owner:
+        """Whose its files are; raises `MechdistillError` where that cannot be said."""
+        return _binding.owner(self.path, self.config, self.version)
 
 
 def find(folder: Path) -> list[Found]:
     """The runs under a folder by experiment, students first."""
-    if not folder.is_dir():
+    if not is_directory(folder):
         raise MechdistillError(f"{folder}: no such directory; give the folder that holds your runs")
     found: list[Found] = []
     for path, experiment in _candidates(folder):
@@ -68,9 +77,11 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
     `around` is the experiment's directory, if there is one.
     """
     config = path / layout.CONFIG
-    for file in (config, path / layout.STATUS):
+    for file in (config, path / layout.STATUS, path / layout.PROVENANCE):
         refuse_link(file)
-    head = dict(_HEAD.findall(read_text(config)))
+    refuse_inner_links(path)
+    text = read_text(config)
+    head = dict(_HEAD.findall(text))
     version = int(head["version"]) if head.get("version", "").isdecimal() else None
     _migrate.refuse_newer(config, version, _migrate.CONFIG_VERSION)
     key = "arm" if version == 1 else "treatment"
@@ -83,15 +94,12 @@ def identify(folder: Path, path: Path, around: Path | None) -> Found:
         if str(path.relative_to(around)) != run:
             raise MechdistillError(f"{config}: is that of {run}, not of {path.relative_to(around)}; restore its files")
         experiment = folder.resolve().name if around == folder else str(around.relative_to(folder))
-    return Found(path, experiment, run, treatment, seed, read_status(path))
-
-
-def refuse_link(path: Path) -> None:
-    """Raise `MechdistillError` for a link: somebody else's run directory must not make us read another place."""
-    if path.is_symlink():
-        raise MechdistillError(f"{path}: is a link; put the file itself there")
+    status, held = _binding.status(path, text, version)
+    if status["state"] == "finished":
+        _binding.refuse_missing(path, held)
+    return Found(path, visible(experiment), run, treatment, seed, status, held, text, version)
 
 
 def leave_out(reason: MechdistillError | str) -> None:
     """Go on without something, and say so."""
-    warnings.warn(f"left out: {reason}", stacklevel=2)
+    warnings.warn(f"left out: {visible(str(reason))}", stacklevel=2)

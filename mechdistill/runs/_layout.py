@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 EXPERIMENT = "experiment.yaml"
+CHECKS = "checks.parquet"
 CONFIG = "config.yaml"
 STATUS = "status.json"
 PROVENANCE = "provenance.json"
@@ -30,3 +31,8 @@ def checkpoint_steps(run: Path) -> list[int]:
     """Steps that have a checkpoint, ascending."""
     names = (path.name for path in (run / "checkpoints").glob("step-*.safetensors"))
     return sorted(int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name)))
+
+
+def is_trained(run: Path) -> bool:
+    """Whether anything lies there that training made: a checkpoint, or metrics."""
+    return any((run / name).exists() for name in (METRICS, METRICS_LOG)) or bool(checkpoint_steps(run))

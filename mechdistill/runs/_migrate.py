@@ -1,8 +1,10 @@
 """Reading what earlier versions wrote: a config and a table say their version, and become the present one here.
 
-Version 1 called a run's treatment its arm, and numbered occurrences: 2 was "2 or more" in metrics, but in tables of
-rows it was the second alone, and 3 the rest. To change what is written: raise the version, and say here what becomes
-of the one before.
+Before version 3 of a config, files did not say which run they belong to (see `_binding`). Version 1 called a run's
+treatment its arm, and numbered occurrences: 2 was "2 or more" in metrics, but in tables of rows it was the second
+alone, and 3 the rest. Schema 3 of tables gave head scores a p-value; the measures' tables of
+earlier ones are measured anew. To change what is written: raise the version, and say here what becomes of the one
+before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,8 @@ from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 
 CONFIG_VERSION: int = RunConfig.model_fields["version"].default  # of config.yaml
-SCHEMA = 2  # of tables
+SCHEMA = 3  # of tables
+NAMED = 2  # the first whose occurrences are text
 
 OF_METRICS = ("0", "1", "2+")
 """What version 1 meant by occurrence 0, 1, ... in inline metrics."""
@@ -30,10 +33,8 @@ def config(data: Any, path: Path) -> Any:
     version = data.get("version")
     refuse_newer(path, version, CONFIG_VERSION)
     if type(version) is not int or version < 1:
-        raise MechdistillError(f"{path}: version={version!r} must be 1 or {CONFIG_VERSION}; restore the file")
-    if version != 1:
-        return data
-    renamed = {"treatment" if key == "arm" else key: value for key, value in data.items()}
+        raise MechdistillError(f"{path}: version={version!r} must be 1 to {CONFIG_VERSION}; restore the file")
+    renamed = {"treatment" if key == "arm" and version == 1 else key: value for key, value in data.items()}
     return {**renamed, "version": CONFIG_VERSION}
 
 

@@ -5,10 +5,12 @@ import platform
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mechdistill.errors import MechdistillError
 from mechdistill.plugins import loaded
 
 
@@ -28,11 +30,34 @@ def numerics(device: str) -> dict[str, str]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
+
+
+class _Record(BaseModel):
+    """What provenance.json holds; earlier and later versions may note more."""
+
+    model_config = ConfigDict(strict=True)
+
+    created: str = ""
+    python: str = ""
+    revision: str = ""
+    conditions: dict[str, str] = Field(default={})
+    packages: dict[str, str] = Field(default={})
+    plugins: list[dict[Literal["file", "sha256"], str]] = Field(default=[])
+
+
+def check_provenance(record: Any, path: Path) -> dict[str, Any]:
+    """A record as it was read; raises `MechdistillError` if it is none that `provenance` could have made."""
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
+        raise MechdistillError(f"{path}: damaged (at {where}); restore it") from None
+    return record
 
 
 def provenance(conditions: dict[str, str]) -> dict[str, Any]:

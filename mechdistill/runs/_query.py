@@ -12,7 +12,8 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from mechdistill.errors import MechdistillError
+from mechdistill import arguments
+from mechdistill.errors import MechdistillError, visible
 from mechdistill.runs._find import Found, find
 from mechdistill.runs._views import measured, metrics
 from mechdistill.tables import MEASURES, METRICS_LOG, RUN_COLUMNS, RUNS, Column, Table
@@ -33,7 +34,7 @@ def list_runs(folder: str | Path = "runs") -> pd.DataFrame:
     A directory that is damaged or no run of ours is left out with a warning that names it. Raises `MechdistillError`
     where there is no such folder.
     """
-    return _frame(_run_rows(find(Path(folder))))
+    return _frame(_run_rows(find(arguments.path(folder, "folder"))))
 
 
 def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
@@ -46,7 +47,8 @@ def sql(query: str, folder: str | Path = "runs") -> pd.DataFrame:
 
     Raises `MechdistillError` where there is no such folder, or DuckDB refuses the query.
     """
-    found = find(Path(folder))
+    arguments.instance(query, "query", str, "must be one SQL query, as text")
+    found = find(arguments.path(folder, "folder"))
     views: dict[str, tuple[pa.Schema, Callable[[], pa.Table]]] = {"runs": (_schema(_LIST), lambda: _run_rows(found))}
     tables: tuple[Table, ...] = (METRICS_LOG, *MEASURES.values())
     for table in tables:
@@ -76,7 +78,7 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def _run_rows(found: list[Found]) -> pa.Table:
-    rows = [{**vars(run), **run.status, "path": str(run.path)} for run in found]
+    rows = [{**run.status, **vars(run), "path": visible(str(run.path))} for run in found]
     return pa.Table.from_pylist(rows, schema=_schema(_LIST))
 
 
@@ -86,7 +88,7 @@ def _rows(found: list[Found], wanted: Table, schema: pa.Schema) -> pa.Table:
     read = metrics(found, columns) if wanted is METRICS_LOG else measured(found, wanted.name, columns)
     tables: list[pa.Table] = [schema.empty_table()]
     for run, table in read:
-        for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, str(run.path))):
+        for column, value in ((_EXPERIMENT.name, run.experiment), (_PATH.name, visible(str(run.path)))):
             cells = pa.repeat(pa.scalar(value, pa.large_string()), len(table))
             table = table.append_column(column, cells)
         tables.append(table)

@@ -1,31 +1,31 @@
 """status.json: how far a run is."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import _layout as layout
-from mechdistill.runs._files import read_json
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "state": str,
-    "step": int,
-    "steps": int,
-    "tokens": int,
-    "seconds": (int, float),
-}
+RUNNING, INTERRUPTED = "running", "interrupted"
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-def read_status(run: Path) -> dict[str, Any]:
-    """A run's status.json, or the state 'waiting' where there is none yet."""
-    path = run / layout.STATUS
-    if not path.exists():
-        return {"state": "waiting"}
-    status = read_json(path)
-    sound = isinstance(status, dict) and all(
-        isinstance(status.get(key), kind) and not (isinstance(status[key], int) and abs(status[key]) >= 2**63)
-        for key, kind in _TYPES.items()
-    )
-    if not sound:
-        raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed")
-    return status
+class _Status(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)  # other keys are left out
+
+    state: Literal["waiting", "running", "interrupted", "failed", "finished"]
+    step: _Count
+    steps: _Count
+    tokens: _Count
+    seconds: float = Field(ge=0)
+    message: str | None = Field(default=None, max_length=10_000)
+
+
+def check_status(record: Any, path: Path) -> dict[str, Any]:
+    """A record as it was read from `path`; raises `MechdistillError` if it is none that a run could have written."""
+    try:
+        return _Status.model_validate(record).model_dump(exclude_none=True)
+    except ValidationError:
+        raise MechdistillError(f"{path}: damaged; delete it to have the run checked and resumed") from None

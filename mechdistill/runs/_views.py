@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from mechdistill.errors import MechdistillError
 from mechdistill.registry import definitions_loaded
+from mechdistill.runs import _binding, _metrics, _migrate
 from mechdistill.runs import _layout as layout
-from mechdistill.runs import _metrics, _migrate
 from mechdistill.runs._cache import cached_tables
-from mechdistill.runs._find import Found, leave_out, refuse_link
-from mechdistill.runs._tables import About, about
+from mechdistill.runs._files import read_bytes, refuse_link
+from mechdistill.runs._find import Found, leave_out
+from mechdistill.runs._tables import About, about, refuse_huge
 from mechdistill.source import source_digest
 
 
@@ -26,15 +27,17 @@ def metrics(found: list[Found], columns: pa.Schema) -> Iterator[tuple[Found, pa.
     for run in found:
         path, log = run.path / layout.METRICS, run.path / layout.METRICS_LOG
         try:
+            _binding.refuse_missing(run.path, run.held)
             if path.exists():
-                yield run, _fitted(path, _named_occurrences(path, _open(path)), run, columns)
-            elif log.exists():
+                yield run, _fitted(path, _named_occurrences(path, _open(path, run)), run, columns)
+            elif log.exists() or (run.held and run.held.log):
                 refuse_link(log)
                 own = {"run": run.run, "arm": run.arm, "seed": run.seed}
-                yield run, pa.Table.from_pylist([row | own for row in _metrics.read(run.path)], schema=columns)
+                rows = _metrics.read(run.owner, run.held.log if run.held else None)
+                yield run, pa.Table.from_pylist([row | own for row in rows], schema=columns)
         except MechdistillError as error:
             leave_out(error)
-        except (pa.ArrowException, TypeError):
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
             leave_out(f"{log}: damaged; delete the run to train it afresh")
 
 
@@ -54,7 +57,7 @@ def measured(found: list[Found], measure: str, columns: pa.Schema) -> Iterator[t
                 earlier += 1
                 continue
             try:
-                opened = _open(path)
+                opened = _open(path, run)
                 if opened.about.schema < _migrate.SCHEMA:
                     earlier += 1
                     continue
@@ -114,16 +117,23 @@ def _tables(count: int) -> str:
     return "1 table" if count == 1 else f"{count} tables"
 
 
-def _open(path: Path) -> _Cached:
-    """A parquet file and what it says of itself; raises `MechdistillError` if it is damaged or cannot be read yet."""
+def _open(path: Path, run: Found) -> _Cached:
+    """A parquet file and what it says of itself.
+
+    Raises `MechdistillError` if it is damaged, another run's, or cannot be read yet.
+    """
     refuse_link(path)
     try:
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(read_bytes(path)), page_checksum_verification=True)
+        refuse_huge(path, file.metadata)
         table = file.read(use_threads=False)
         said = about(table.schema.metadata)
+    except MechdistillError:
+        raise
     except Exception as error:  # a damaged header makes pyarrow raise nearly anything
         raise MechdistillError(f"{path}: corrupt ({type(error).__name__}); delete it") from None
     _migrate.refuse_newer(path, said.schema, _migrate.SCHEMA)
+    said.refuse_foreign(path, run.owner)
     return _Cached(path, said, table.replace_schema_metadata(None))
 
 
@@ -142,7 +152,7 @@ def _fitted(path: Path, table: pa.Table, run: Found, columns: pa.Schema) -> pa.T
 
 def _named_occurrences(path: Path, opened: _Cached) -> pa.Table:
     """A table of metrics with occurrences as text, also where schema 1 wrote it."""
-    if opened.about.schema == _migrate.SCHEMA or "occurrence" not in opened.table.column_names:
+    if opened.about.schema >= _migrate.NAMED or "occurrence" not in opened.table.column_names:
         return opened.table
     try:
         texts = _migrate.occurrence(opened.table["occurrence"], _migrate.OF_METRICS)

@@ -1,6 +1,7 @@
-"""Tensors on disk: safetensors with a checksum of what they hold. Nothing here can execute code."""
+"""Tensors on disk: safetensors with checksums of what they hold and say. Nothing here can execute code."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mechdistill.errors import MechdistillError
-from mechdistill.runs._files import write_bytes
+from mechdistill.runs._binding import Damaged
+from mechdistill.runs._files import refuse_irregular, write_bytes
+
+_FIX = "restore it, or delete the run to train it afresh"
 
 
 class Weights(NamedTuple):
@@ -31,23 +35,49 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors atomically, with their digest."""
+    """Write tensors atomically, with their digest, and one of all that is said beside them.
+
+    The same tensors and metadata give the same bytes.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(plain, {**metadata, "sha256": digest(plain)}))
+    said = {**metadata, "sha256": digest(plain)}
+    write_bytes(path, _ordered(safetensors.torch.save(plain, {**said, "seal": _seal(said)})))
+
+
+def _seal(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode()).hexdigest()
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its metadata by name: the library writes them in another order every time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_weights(path: Path) -> Weights:
-    """Read tensors and check them; raises `MechdistillError` naming a file that is missing, cut short or altered."""
+    """Read tensors and check them, and what is said beside them.
+
+    Raises `MechdistillError` naming a file that is missing or cannot be read, `Damaged` if it is cut short or altered.
+    """
+    refuse_irregular(path)
+    try:
+        path.open("rb").close()  # what the disk refuses is no damage
+    except FileNotFoundError:
+        raise MechdistillError(f"{path}: missing; restore it, or delete the run to train it afresh") from None
+    except OSError as error:
+        raise MechdistillError(f"{path}: cannot be read ({error.strerror}); permit it") from None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except FileNotFoundError:
-        raise MechdistillError(f"{path}: no such checkpoint") from None
     except (SafetensorError, OSError) as error:
-        raise MechdistillError(f"{path}: corrupt ({error}); delete it, or train the run again") from None
-    if metadata.get("sha256") != digest(tensors):
-        raise MechdistillError(
-            f"{path}: corrupt (its contents do not match its sha256); delete it, or train the run again"
-        )
+        raise Damaged(f"{path}: corrupt ({error}); {_FIX}") from None
+    seal = metadata.pop("seal", None)  # absent where no file named its run
+    unsealed = seal is None and "of" not in metadata
+    if metadata.get("sha256") != digest(tensors) or not (unsealed or seal == _seal(metadata)):
+        raise Damaged(f"{path}: corrupt (its contents do not match its sha256); {_FIX}")
     return Weights(tensors, metadata)

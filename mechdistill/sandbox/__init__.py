@@ -2,9 +2,9 @@
 
 from mechdistill.sandbox._corpus import pinned
 from mechdistill.sandbox._data import CHUNK, TrainingData
-from mechdistill.sandbox._exposure import copyable_share
+from mechdistill.sandbox._exposure import Estimate
 from mechdistill.sandbox._labels import SandboxLabels
 from mechdistill.sandbox._tasks import Prompts, prompts
 from mechdistill.sandbox._world import Sandbox
 
-__all__ = ["CHUNK", "Prompts", "Sandbox", "SandboxLabels", "TrainingData", "copyable_share", "pinned", "prompts"]
+__all__ = ["CHUNK", "Estimate", "Prompts", "Sandbox", "SandboxLabels", "TrainingData", "pinned", "prompts"]

@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-from mechdistill.config import CorpusRows, SandboxConfig
+from mechdistill.config import MOST_OF_A_TEXT, CorpusRows, SandboxConfig
 from mechdistill.errors import MechdistillError
+from mechdistill.reading import read_regular
 
 
 class Text(NamedTuple):
@@ -23,7 +24,7 @@ def read(rows: CorpusRows, vocab: int) -> Text:
     """
     where = f"sandbox.rows.path={rows.path}"
     try:
-        data = Path(rows.path).read_bytes()
+        data = read_regular(Path(rows.path), MOST_OF_A_TEXT)
         content = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
@@ -40,8 +41,12 @@ def read(rows: CorpusRows, vocab: int) -> Text:
 
 
 def pinned(config: SandboxConfig) -> SandboxConfig:
-    """The same world with the hash of its text filled in, so that another text can never pass for it."""
+    """The same world with the hash of its text filled in, so that another text can never pass for it.
+
+    Its path no longer depends on the working directory.
+    """
     if not isinstance(config.rows, CorpusRows):
         return config
     sha256 = read(config.rows, config.vocab).sha256
-    return config.model_copy(update={"rows": config.rows.model_copy(update={"sha256": sha256})})
+    known = {"sha256": sha256, "path": str(Path(config.rows.path).absolute())}
+    return config.model_copy(update={"rows": config.rows.model_copy(update=known)})

@@ -23,12 +23,12 @@ class SandboxLabels(Labels):
     @cached_property
     def row_entropy(self) -> Float[Tensor, "batch pos"]:
         """Entropy of the token's ordinary row, nats."""
-        return torch.from_numpy(self._chain.row_entropy)[self.row].float()
+        return torch.tensor(self._chain.row_entropy)[self.row].float()
 
     @cached_property
     def bucket(self) -> Int[Tensor, "batch pos"]:
         """Quartile of ordinary rows by entropy, 0 lowest; -1 at triggers."""
-        return torch.where(self.occurrence == 0, torch.from_numpy(self._chain.bucket)[self.row], -1)
+        return torch.where(self.occurrence == 0, torch.tensor(self._chain.bucket)[self.row], -1)
 
     @cached_property
     def occurrence(self) -> Int[Tensor, "batch pos"]:

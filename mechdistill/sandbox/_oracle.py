@@ -49,12 +49,10 @@ def trigger_log_law(
     query, earlier = same_token_before(tokens, batch, pos).nonzero(as_tuple=True)
     successor = tokens[batch[query], earlier + 1]
     mismatch = math.log(rule.noise) if rule.noise > 0 else -_CERTAIN
-    match = ((1 - rule.noise) / rule.pi + rule.noise).log().clamp(max=_CERTAIN)  # [trigger, vocab]
+    match = ((1 - rule.noise) / rule.pi[slot[query], successor] + rule.noise).log().clamp(max=_CERTAIN)
     seen = torch.bincount(query, minlength=len(pos))
     log_candidate = (rule.log_rate[slot] + mismatch * seen)[:, None] + rule.log_prior[slot]
-    log_candidate = log_candidate.index_put(
-        (query, successor), match[slot[query], successor] - mismatch, accumulate=True
-    )
+    log_candidate = log_candidate.index_put((query, successor), match - mismatch, accumulate=True)
     posterior = torch.cat((log_candidate, rule.log_absence[slot][:, None]), dim=1).softmax(dim=-1)
     target, absent = posterior[:, :-1], posterior[:, -1:]
     ordinary = absent + rule.noise * (1 - absent)

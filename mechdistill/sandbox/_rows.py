@@ -14,6 +14,9 @@ from mechdistill.sandbox._corpus import read
 
 Matrix = NDArray[np.float64]
 
+_AT_ONCE = 2**17  # numbers of the rows whose temperatures are sought together
+_MOST_SOLVED_EXACTLY = 512  # tokens
+
 
 def softmax_rows(scores: Matrix, inverse_temperature: Matrix) -> Matrix:
     """Rows softmax(beta_i * scores_i) in float64. Shapes [row, token], [row] -> [row, token]."""
@@ -42,12 +45,20 @@ def rows_with_entropy(scores: Matrix, entropy: Matrix) -> Matrix:
     Entropy falls monotonically in beta, from ln k at beta = 0 to ln(number of maxima) as beta grows, so 200
     halvings of a bracket reach float64 precision (the tests hold it to 1e-9).
     """
+    step = max(1, _AT_ONCE // scores.shape[1])  # rows have nothing to do with each other; few stay in the cache
+    return np.concatenate([_bisected(scores[i : i + step], entropy[i : i + step]) for i in range(0, len(scores), step)])
+
+
+def _bisected(scores: Matrix, entropy: Matrix) -> Matrix:
     low = np.full(len(scores), -30.0)
     high = np.full(len(scores), 30.0)
     for _ in range(200):
         middle = (low + high) / 2
         too_flat = row_entropy(softmax_rows(scores, np.exp(middle))) > entropy
-        low, high = np.where(too_flat, middle, low), np.where(too_flat, high, middle)
+        bracket = np.where(too_flat, middle, low), np.where(too_flat, high, middle)
+        if np.array_equal(bracket, (low, high)):
+            break  # the bracket is two neighbouring numbers, or one
+        low, high = bracket
     return softmax_rows(scores, np.exp((low + high) / 2))
 
 
@@ -63,10 +74,18 @@ def graded(vocab: int, low: float, high: float, rng: np.random.Generator) -> Mat
 
 
 def stationary(pi: Matrix) -> Matrix:
-    """The stationary law mu = mu·pi of an irreducible chain, [token], as the solution of a linear system."""
+    """The stationary law mu = mu·pi of a chain, [token], as the solution of a linear system.
+
+    Of a chain that has several, the one of least norm. Beyond 512 tokens, where that takes minutes: of the chain that
+    jumps to a random token once in 1e12 steps, which has one.
+    """
     k = len(pi)
-    system = np.vstack([pi.T - np.eye(k), np.ones(k)])
-    mu = np.linalg.lstsq(system, np.append(np.zeros(k), 1.0), rcond=None)[0]
+    if k <= _MOST_SOLVED_EXACTLY:
+        system = np.vstack([pi.T - np.eye(k), np.ones(k)])
+        mu = np.linalg.lstsq(system, np.append(np.zeros(k), 1.0), rcond=None)[0]
+    else:
+        jump = 1e-12
+        mu = np.linalg.solve(np.eye(k) - (1 - jump) * pi.T, np.full(k, jump / k))
     mu = np.clip(mu, 0.0, None)
     return mu / mu.sum()
 

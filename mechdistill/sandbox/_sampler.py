@@ -18,25 +18,36 @@ class AliasTable(NamedTuple):
 
 
 def alias_table(probs: NDArray[np.float64]) -> AliasTable:
-    """Alias tables of the rows of `probs` [row, token] (Vose 1991): exact up to float64 rounding."""
+    """Alias tables of the rows of `probs` [row, token] (Vose 1991): exact up to float64 rounding.
+
+    All rows take their steps together; a row has at most as many as it has tokens.
+    """
     n_rows, k = probs.shape
-    keep = np.ones((n_rows, k))
-    alias = np.tile(np.arange(k), (n_rows, 1))
-    for i in range(n_rows):
-        scaled = probs[i] / probs[i].sum() * k
-        small = [j for j in range(k) if scaled[j] < 1]
-        large = [j for j in range(k) if scaled[j] >= 1]
-        while small and large:
-            s, g = small.pop(), large[-1]
-            keep[i, s], alias[i, s] = scaled[s], g
-            scaled[g] -= 1 - scaled[s]
-            if scaled[g] < 1:
-                small.append(large.pop())
-        # what is left equals 1 up to rounding; but a column of zero probability must never be kept
-        for j in small:
-            if probs[i, j] == 0:
-                keep[i, j], alias[i, j] = 0.0, int(probs[i].argmax())
+    scaled = probs / np.array([row.sum() for row in probs])[:, None] * k
+    keep, alias = np.ones((n_rows, k)), np.tile(np.arange(k), (n_rows, 1))
+    small, n_small = _stacks(scaled < 1)
+    large, n_large = _stacks(scaled >= 1)
+    while len(row := np.flatnonzero((n_small > 0) & (n_large > 0))):
+        n_small[row] -= 1
+        s, g = small[row, n_small[row]], large[row, n_large[row] - 1]
+        keep[row, s], alias[row, s] = scaled[row, s], g
+        scaled[row, g] -= 1 - scaled[row, s]
+        shrunk = scaled[row, g] < 1
+        row, g = row[shrunk], g[shrunk]
+        small[row, n_small[row]] = g
+        n_small[row] += 1
+        n_large[row] -= 1
+    # what is left equals 1 up to rounding; but a column of zero probability must never be kept
+    left = np.flatnonzero(n_small)
+    for i in left:
+        zero = [j for j in small[i, : n_small[i]] if probs[i, j] == 0]
+        keep[i, zero], alias[i, zero] = 0.0, int(probs[i].argmax())
     return AliasTable(keep, alias)
+
+
+def _stacks(chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row, the chosen columns in ascending order, and how many they are."""
+    return np.argsort(~chosen, axis=1, kind="stable"), chosen.sum(axis=1)
 
 
 def draw(table: AliasTable, row: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:

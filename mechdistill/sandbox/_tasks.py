@@ -72,7 +72,7 @@ def _haystack(sandbox: Sandbox, key: np.ndarray, length: int, rng: np.random.Gen
     tokens = np.empty((len(key), length), dtype=np.int64)
     for token in np.unique(key):
         barred = [token, *sandbox.triggers]
-        rows, start = sandbox.pi.copy(), sandbox.stationary[None].copy()
+        rows, start = sandbox.pi.copy(), sandbox.start_law[None].copy()
         rows[:, barred] = start[:, barred] = 0.0
         table = alias_table(normalised(rows))
         mine = np.flatnonzero(key == token)

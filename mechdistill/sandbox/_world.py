@@ -4,40 +4,59 @@ Data are a pure function of (data seed, sequence index): sequences come in chunk
 by seed, stream and chunk number alone. Neither batch size nor process nor device can change what sequence i is.
 """
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mechdistill.ambient import neutral
 from mechdistill.config import SandboxConfig
+from mechdistill.sandbox._best_bigram import best_bigram
 from mechdistill.sandbox._chain import Chain
 from mechdistill.sandbox._data import CHUNK, TrainingData
+from mechdistill.sandbox._exposure import Estimate, copyable_share, occurrence
 from mechdistill.sandbox._labels import SandboxLabels
-from mechdistill.sandbox._sampler import alias_table, draw
+from mechdistill.sandbox._no_matching import NoMatching
+from mechdistill.sandbox._sampler import AliasTable, alias_table, draw
 from mechdistill.world import Batch
 
-_STREAMS = {"train": 0, "evaluation": 1}
-Stream = Literal["train", "evaluation"]
+_STREAMS = {"train": 0, "evaluation": 1, "reference": 2}
+Stream = Literal["train", "evaluation", "reference"]
 
 
 class Sandbox(Chain):
     """The synthetic bigram world of a `SandboxConfig`: a chain, and the sequences drawn from it."""
 
+    @neutral()
     def __init__(self, config: SandboxConfig):
         super().__init__(config)
-        self._row_table = alias_table(self.pi)
-        self._prior_table = alias_table(self.target_prior)
-        self._start_table = alias_table(self.stationary[None])
         self._chunk: tuple[tuple[int, Stream, int], Batch] | None = None
+
+    @cached_property
+    def _row_table(self) -> AliasTable:
+        return alias_table(self.pi)
+
+    @cached_property
+    def _prior_table(self) -> AliasTable:
+        return alias_table(self.target_prior)
+
+    @cached_property
+    def _start_table(self) -> AliasTable:
+        return alias_table(self.start_law[None])
 
     def training(self, seed: int, unique: int | None = None) -> TrainingData:
         """The training sequences of a data seed: endless, or `unique` ones reshuffled every epoch."""
         return TrainingData(self.batch, seed, unique)
 
     def batch(self, seed: int, start: int, count: int, stream: Stream = "train") -> Batch:
-        """Sequences start .. start+count of the stream (seed, stream), [count, seq_len + 1], with their triggers."""
+        """Sequences start .. start+count of the stream (seed, stream), [count, seq_len + 1], with their triggers.
+
+        Whoever asks gets a copy: what is done to it changes nobody else's.
+        """
         parts: list[Batch] = []
         while count > 0:
             number, offset = divmod(start, CHUNK)
@@ -45,7 +64,8 @@ class Sandbox(Chain):
             chunk = self._cached_chunk(seed, stream, number)
             parts.append(Batch(*(field[offset : offset + take] for field in chunk)))
             start, count = start + take, count - take
-        return parts[0] if len(parts) == 1 else Batch(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+        # also of a single part, which is a view of the chunk that is kept, `cat` makes a copy
+        return Batch(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def sequences(
         self, seed: int, start: int, count: int, stream: Stream = "train"
@@ -67,23 +87,62 @@ class Sandbox(Chain):
         """
         return SandboxLabels(self, tokens, triggers)
 
-    def no_matching_hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
-        """Chance of being right at occurrence >= 2 by guessing the commonest token so far after *any* trigger.
+    @cached_property
+    @neutral()
+    def _occurrence(self) -> Estimate:
+        return occurrence(self, self._reference)
 
-        That guesser knows which tokens are triggers but matches none with its own earlier occurrence, so it needs no
-        induction head; copy accuracy means something only above it. Ties count as a random pick among the tied.
-        Range [0, 1]; 0 at positions that are not copyable.
+    @property
+    def stationary(self) -> NDArray[np.float64]:
+        """[vocab]: how often each token occurs: the mean over targets and triggers, and over positions; sums to 1."""
+        return self._occurrence.value.copy()
+
+    @property
+    def stationary_error(self) -> float:
+        """Standard error of `stationary`, the largest of all tokens; 0 where it is exact."""
+        return float(self._occurrence.error.max())
+
+    @property
+    def best_bigram(self) -> NDArray[np.float64]:
+        """[vocab, vocab]: for each token the mean of the oracle's law at its positions: the table of the least loss."""
+        return self._best_bigram.copy()
+
+    @cached_property
+    @neutral()
+    def _best_bigram(self) -> NDArray[np.float64]:
+        return best_bigram(self, lambda: self._reference(0))
+
+    @neutral()
+    def copyable_share(self) -> Estimate:
+        """P(position q holds a trigger at occurrence >= 2) for every q, with its standard error; see `_exposure`."""
+        return copyable_share(self, self._reference)
+
+    @cached_property
+    @neutral()
+    def _no_matching(self) -> NoMatching:
+        return NoMatching(self, self.stationary, self._best_bigram, self._reference(0))
+
+    @property
+    def no_matching_guesser(self) -> str:
+        """Who guesses in `no_matching_hits`: the exact Bayes guess, or the best of a few rules; see `_no_matching`."""
+        return self._no_matching.guesser
+
+    @neutral()
+    def no_matching_hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
+        """Chance of being right at occurrence >= 2 without matching a trigger with its own earlier occurrence.
+
+        The guesser knows the world, the triggers, the current token and all that has followed triggers so far, but
+        not which trigger each successor followed: no induction head is needed for that, so that copy accuracy means
+        something only above it. `no_matching_guesser` says who it is. Ties count as a random pick among the tied.
+        Range [0, 1]; 0 at positions that are not copyable; 1 is reached where there is a single trigger.
         """
-        tokens, next_tokens = data.tokens, data.next_tokens
-        batch, pos = (self.occurrence(tokens, data.triggers) >= 2).nonzero(as_tuple=True)
-        before = torch.arange(tokens.shape[1]) < pos[:, None]
-        query, earlier = (self.is_trigger(tokens, data.triggers)[batch] & before).nonzero(as_tuple=True)
-        counts = torch.zeros(len(batch), self.vocab)
-        counts.index_put_((query, next_tokens[batch[query], earlier]), torch.ones(len(query)), accumulate=True)
-        best = counts == counts.amax(dim=1, keepdim=True)
-        hits = torch.zeros(tokens.shape)
-        hits[batch, pos] = best[torch.arange(len(batch)), next_tokens[batch, pos]] / best.sum(dim=1)
-        return hits
+        if not self.rate.any():
+            return torch.zeros(data.tokens.shape)
+        return self._no_matching.hits(data)
+
+    def _reference(self, number: int) -> Batch:
+        """Sequences that nobody is trained or measured on."""
+        return self._draw_chunk(self.seed, "reference", number)
 
     def _cached_chunk(self, seed: int, stream: Stream, number: int) -> Batch:
         key = (seed, stream, number)
@@ -91,6 +150,7 @@ class Sandbox(Chain):
             self._chunk = (key, self._draw_chunk(*key))
         return self._chunk[1]
 
+    @neutral()
     def _draw_chunk(self, seed: int, stream: Stream, number: int) -> Batch:
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, _STREAMS[stream], number])))
         n, steps, slots = CHUNK, self.seq_len, len(self.target_prior)

@@ -1,6 +1,7 @@
 """What differs between twins, and how sure we are: paired intervals and tests, formation times, arms compared."""
 
-from mechdistill.stats._compare import compare_twins
+from mechdistill.stats._checks import Taught, manipulation_checks
+from mechdistill.stats._compare import adjusted, compare_formation, compare_twins
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
 from mechdistill.stats._paired import Interval, Paired, bca, paired
@@ -11,11 +12,15 @@ __all__ = [
     "Interval",
     "Paired",
     "Ratio",
+    "Taught",
+    "adjusted",
     "bca",
+    "compare_formation",
     "compare_twins",
     "formation_ratio",
     "formation_steps",
     "holm",
+    "manipulation_checks",
     "paired",
     "ratio_of_means",
     "restricted_mean",

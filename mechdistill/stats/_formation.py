@@ -13,10 +13,11 @@ CONSECUTIVE = 3
 def formation_steps(curves: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Formation step of every run in `curves`: one row a run and evaluation, with columns arm, seed, step, value.
 
-    Returns arm, seed, step, formed, one row a run. `step` (optimiser steps) is the first of three consecutive
+    Returns arm, seed, step, formed, last, one row a run. `step` (optimiser steps) is the first of three consecutive
     evaluations with value >= threshold; a run that never gets there is *censored*: formed is False and step its last
     evaluation, after which it may still form. For a measure that falls, negate values and threshold. A run past the
     threshold at its last evaluations, but not at three, is censored too: its step is then exact up to one evaluation.
+    `last` is the last evaluation of any run: how far it was followed.
 
     There is no chance level: choose a threshold that an untrained run does not reach.
 
@@ -29,6 +30,6 @@ def formation_steps(curves: pd.DataFrame, threshold: float) -> pd.DataFrame:
         past = run["value"].to_numpy(dtype=np.float64) >= threshold
         starts = [i for i in range(len(past) - CONSECUTIVE + 1) if past[i : i + CONSECUTIVE].all()]
         step = steps[starts[0]] if starts else steps[-1]
-        runs.append({"arm": arm, "seed": seed, "step": int(step), "formed": bool(starts)})
-    table = pd.DataFrame(runs, columns=["arm", "seed", "step", "formed"])
-    return table.astype({"arm": "string", "seed": "Int64", "step": "Int64", "formed": "boolean"})
+        runs.append({"arm": arm, "seed": seed, "step": int(step), "formed": bool(starts), "last": int(steps[-1])})
+    table = pd.DataFrame(runs, columns=["arm", "seed", "step", "formed", "last"])
+    return table.astype({"arm": "string", "seed": "Int64", "step": "Int64", "formed": "boolean", "last": "Int64"})

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
         Occurrence,
         Table,
     )
-    from mechdistill.tables._frames import frame, headline, last_step, pick, with_run
+    from mechdistill.tables._frames import (
+        arms_of,
+        frame,
+        headline,
+        last_step,
+        no_matching_by,
+        pick,
+        since_half,
+        with_arms,
+        with_run,
+    )
     from mechdistill.tables._measures import (
         ABLATE,
         INDUCTION_SCORES,
@@ -39,7 +49,9 @@ if TYPE_CHECKING:
         Need,
         resolve,
     )
-    from mechdistill.tables._schemas import COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables._schemas import CHECK_TABLE, COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables._text import p_value, shown
+    from mechdistill.tables.checks import CHECKS, Check
     from mechdistill.tables.metrics import (
         HEADLINES,
         METRICS,
@@ -54,6 +66,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ABLATE": "_measures",
     "BUCKET": "_columns",
+    "CHECKS": "checks",
+    "CHECK_TABLE": "_schemas",
     "COMPARISON": "_schemas",
     "FIRST": "_columns",
     "HEAD": "_columns",
@@ -78,6 +92,7 @@ _HOMES = {
     "THIRD_ON": "_columns",
     "TRAINED": "_schemas",
     "WORLD": "_schemas",
+    "Check": "checks",
     "Column": "_columns",
     "Function": "_measures",
     "Measure": "_measures",
@@ -86,21 +101,29 @@ _HOMES = {
     "Occurrence": "_columns",
     "Outcome": "metrics",
     "Table": "_columns",
+    "arms_of": "_frames",
     "frame": "_frames",
     "headline": "_frames",
     "last_step": "_frames",
     "metric": "metrics",
+    "p_value": "_text",
     "pick": "_frames",
     "resolve": "_measures",
+    "shown": "_text",
+    "since_half": "_frames",
     "title": "metrics",
     "train_divergence": "metrics",
+    "with_arms": "_frames",
     "with_run": "_frames",
     "metrics": "metrics",
+    "no_matching_by": "_frames",
 }
 
 __all__ = [
     "ABLATE",
     "BUCKET",
+    "CHECKS",
+    "CHECK_TABLE",
     "COMPARISON",
     "FIRST",
     "HEAD",
@@ -125,6 +148,7 @@ __all__ = [
     "THIRD_ON",
     "TRAINED",
     "WORLD",
+    "Check",
     "Column",
     "Function",
     "Measure",
@@ -133,15 +157,21 @@ __all__ = [
     "Occurrence",
     "Outcome",
     "Table",
+    "arms_of",
     "frame",
     "headline",
     "last_step",
     "metric",
     "metrics",
+    "no_matching_by",
+    "p_value",
     "pick",
     "resolve",
+    "shown",
+    "since_half",
     "title",
     "train_divergence",
+    "with_arms",
     "with_run",
 ]
 

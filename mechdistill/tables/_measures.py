@@ -31,8 +31,17 @@ Need = Literal["heads", "triggers", "oracle"]
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 
-_COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims"}
-_FUNCTIONS = {"load", "load-experiment", "prompt", "sql", "plugin", "to-transformer-lens", "from-transformer-lens"}
+_COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims", "checks"}
+_FUNCTIONS = {
+    "checks",
+    "load",
+    "load-experiment",
+    "prompt",
+    "sql",
+    "plugin",
+    "to-transformer-lens",
+    "from-transformer-lens",
+}
 _SCORES = {"attention-score", "head-score", "ablation", "measure", "metric"}
 _KINDS = {"teacher", "divergence", "routing-signal"}
 RESERVED = frozenset(_COMMANDS | _FUNCTIONS | _SCORES | _KINDS)
@@ -106,6 +115,7 @@ INDUCTION_SCORES = Measure(
         Column("null_mean", "float64", "the same queries at sources the score does not name, mean over sequences"),
         Column("null_sd", "float64", "its standard deviation over sequences"),
         Column("null_max", "float64", "largest null_mean over the model's heads"),
+        Column("p", "float64", "of a score no more than .1 beyond its null, over sequences, times the number of heads"),
         Column("untrained", "float64", "the same head's score in the run's own step-0 checkpoint"),
     ),
     question="Score every attention head: is it an induction head, a previous-token head, a copier from triggers?",
@@ -138,7 +148,11 @@ ABLATE = Measure(
         Column("heads", "string", "the heads of a set, like 'L1H0 L1H3'; null for a single head"),
         Column("ablation", "string", "name of the `Ablation`: zero, mean, ..."),
         Column("mode", "string", "full: the head's whole output is replaced"),
-        Column("control", "boolean", "true for edits that should not matter: outside heads, random subspaces"),
+        Column(
+            "control",
+            "boolean",
+            "true for what a set is held against: outside heads, removed subspaces, rotated edits",
+        ),
         BUCKET,
     ),
     question="Knock out each head, and the copy circuit as a set: what does copying lose?",

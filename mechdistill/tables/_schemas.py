@@ -11,7 +11,7 @@ from mechdistill.tables._columns import (
     Column,
     Table,
 )
-from mechdistill.tables.metrics import HEADLINES
+from mechdistill.tables.metrics import HEADLINES, ROUTING_PRECISION, ROUTING_RECALL
 
 METRICS_LOG = Table("metrics", (*METRIC_COLUMNS, BUCKET, OCCURRENCE))
 """Inline metrics: one row a metric and evaluation."""
@@ -25,6 +25,7 @@ WORLD = Table(
         ROW_ENTROPY,
         BUCKET,
         Column("position", "Int64", "position in a sequence, from 0"),
+        Column("error", "float64", "standard error of the value where it is estimated; null: exact, or not known"),
     ),
 )
 """About a world, so without the run's columns."""
@@ -40,13 +41,24 @@ COMPARISON = Table(
         Column("high", "float64", "upper end"),
         Column("p", "float64", "paired t test of no difference, two-sided"),
         Column("n", "Int64", "pairs: seeds that both arms have"),
+        Column(
+            "expected", "Int64", "pairs that there would be, had every run of the experiment been used; null: unknown"
+        ),
         Column("p_sign_flip", "float64", "exact sign-flip test of no difference, two-sided"),
-        Column("p_holm", "float64", "p adjusted over the primary metrics and arms; null: not primary"),
+        Column(
+            "p_holm", "float64", "p adjusted over primary metrics and arms, 1 where there is none; null: not primary"
+        ),
         Column("effect_size", "float64", "difference in standard deviations of the pairs' differences (Hedges)"),
         Column("minimum_detectable", "float64", "smallest true difference found with power .8 by this many pairs"),
         Column("bca_low", "float64", "95 % BCa bootstrap interval, too narrow at few pairs: lower end"),
         Column("bca_high", "float64", "upper end"),
-        Column("note", "string", "why there is no interval; null if there is one"),
+        Column("threshold", "float64", "of formation: copy accuracy from which copying has formed; else null"),
+        Column(
+            "horizon", "Int64", "of formation: tokens up to which the pairs are followed, the smallest budget of both"
+        ),
+        Column("censored", "Int64", "of formation: the arm's runs that had not formed by the horizon"),
+        Column("baseline_censored", "Int64", "of formation: the baseline's runs that had not formed by the horizon"),
+        Column("note", "string", "why there is no difference or no interval; null if there is one"),
     ),
 )
 """One row an outcome and arm; in the outcome's unit, null without an interval."""
@@ -62,10 +74,30 @@ TRAINED = Table(
         Column("state", "string", "finished, interrupted, failed or waiting"),
         Column("seconds", "float64", "wall-clock seconds of training, evaluation and writing"),
         Column("path", "string", "directory of the run"),
-        *(Column(headline.column, "float64", headline.title) for headline in HEADLINES),
+        *(Column(headline.name, "float64", headline.title) for headline in HEADLINES),
+        Column("until", "float64", "copy accuracy at which it had to stop; null: trained to the end of its budget"),
+        Column("stopped_at", "float64", "copy accuracy at which it did, on the sequences that decide"),
+        Column(ROUTING_PRECISION.name, "float64", "share of routed positions that are copyable; null: routes none"),
+        Column(ROUTING_RECALL.name, "float64", "share of copyable positions that are routed; null: routes none"),
+        Column("failed_checks", "string", "manipulation checks that it does not pass; null: none"),
     ),
 )
 """One row a run; headline metrics are columns of their own."""
+
+CHECK_TABLE = Table(
+    "checks",
+    (
+        Column("arm", "string", "treatment"),
+        Column("seed", "Int64", "student seed"),
+        Column("teacher", "string", "by whom it is taught"),
+        Column("check", "string", "name of a `Check`"),
+        Column("value", "float64", "what came of it; null: not known, since the undistilled twin is not finished"),
+        Column("low", "float64", "smallest value that passes; null: none"),
+        Column("high", "float64", "largest value that passes; null: none"),
+        Column("passed", "boolean", "null: not known, or only reported"),
+    ),
+)
+"""Manipulation checks: one row a taught run and check."""
 
 RUNS = Table("runs", (*RUN_COLUMNS, *(c for c in TRAINED.columns if c.name in ("state", "seconds", "path"))))
 """What `runs list` says of each run, besides its experiment."""

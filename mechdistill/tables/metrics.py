@@ -63,6 +63,7 @@ COPY_LOSS = _loss("copy-loss", "copy loss")
 COPY_EXCESS = Metric("copy-excess", "copy excess", _NATS, -INF, INF, "ln(vocab) less the oracle's loss", "lower")
 COPY_ACCURACY = _share("copy-accuracy", "copy accuracy", _VOCAB, "higher")
 NO_MATCHING = _share("no-matching-accuracy", "no-matching accuracy", _VOCAB)
+NO_MATCHING_EXACT = _share("no-matching-exact", "1: no-matching is the exact Bayes guess, 0: the best of a few rules")
 
 # the objective, and what routing leaves out
 FLOOR = Metric("floor", "objective's floor", _NATS)
@@ -79,6 +80,8 @@ TEACHER_KL = Metric("teacher-kl", "teacher's KL to the oracle", _NATS, chance="l
 TEACHER_SQUARED_ERROR = Metric("teacher-squared-error", "teacher's squared error", "", 0.0, 2.0, better="lower")
 TEACHER_COPY_ACCURACY = _share("teacher-copy-accuracy", "teacher's copy accuracy", _VOCAB, "higher")
 TEACHER_COPY_MASS = _share("teacher-copy-mass", "teacher's mass on the target", _VOCAB, "higher")
+
+STOPPED_AT = _share("stopped-at-copy-accuracy", "copy accuracy at which `until` stopped training", _VOCAB, "higher")
 
 # training batches
 LEARNING_RATE = Metric("lr", "learning rate")
@@ -98,13 +101,13 @@ COPY_LOSS_DELTA = Metric("copy-loss-delta", "Δ copy loss", _NATS, -INF, chance=
 BIGRAM_KL_DELTA = Metric("bigram-kl-delta", "Δ bigram KL", _NATS, -INF, chance="0, a head that does not matter")
 
 # a world
-STATIONARY = _share("stationary", "stationary probability")
+STATIONARY = _share("stationary", "how often the token occurs")
 TRIGGER_RATE = _share("trigger-rate", "probability of being a trigger in a sequence")
 TRIGGER_SHARE = _share("trigger-share", "share of positions that hold a trigger")
 COPYABLE_SHARE = _share("copyable-share", "share of positions that can be copied")
 SIMULATED_SHARE = _share("simulated-share", "the same, counted on held-out sequences")
 ORACLE_LOSS = _loss("oracle-loss", "oracle's loss")
-BIGRAM_LOSS = _loss("bigram-loss", "loss of the transition matrix alone")
+BIGRAM_LOSS = _loss("bigram-loss", "loss of the best table without context")
 UNIFORM_LOSS = _loss("uniform-loss", "loss of uniform guessing")
 ORACLE_COPY_ACCURACY = _share("oracle-copy-accuracy", "oracle's copy accuracy", _VOCAB)
 
@@ -147,8 +150,8 @@ class Outcome:
     """Whether p is adjusted for it (Holm, over the primaries and the arms)."""
     digits: int = 4
     """Shown in tables."""
-    short: str = ""
-    """In as few words as a column has room for."""
+    suffix: str = ""
+    """Said after the name over a column for the terminal: an occurrence, a unit."""
 
     @property
     def title(self) -> str:
@@ -158,12 +161,7 @@ class Outcome:
     @property
     def heading(self) -> str:
         """Over a column for the terminal."""
-        return self.short or self.title
-
-    @property
-    def column(self) -> str:
-        """As the name of a column."""
-        return self.name.replace("-", "_")
+        return self.name + self.suffix
 
 
 OUTCOMES: Registry[Outcome] = Registry(
@@ -180,9 +178,9 @@ OUTCOMES: Registry[Outcome] = Registry(
 """What `compare` compares. The last is of the whole run, the others are at its last evaluation."""
 
 HEADLINES = (
-    Outcome("copy-accuracy", COPY_ACCURACY, LATER, digits=3, short="copy accuracy ≥2"),
-    Outcome("no-matching-accuracy", NO_MATCHING, LATER, digits=3, short="no matching"),
-    Outcome("copy-excess", COPY_EXCESS, LATER, digits=3, short="copy excess, nats"),
-    Outcome("bigram-kl", KL, ORDINARY, short="bigram KL, nats"),
+    Outcome("copy-accuracy", COPY_ACCURACY, LATER, digits=3, suffix=" ≥2"),
+    Outcome("no-matching-accuracy", NO_MATCHING, LATER, digits=3, suffix=" ≥2"),
+    Outcome("copy-excess", COPY_EXCESS, LATER, digits=3, suffix=", nats"),
+    Outcome("bigram-kl", KL, ORDINARY, suffix=", nats"),
 )
 """What `train`, `runs show` and model cards say of a run; columns of the `train` table."""

@@ -35,6 +35,7 @@ def build_teacher(
                 built[name] = build_own(implementation, config, setting, parts)
             else:
                 built[name] = implementation.from_config(config, setting, parts)
+            built[name].name = name
         return built[name]
 
     return get(name)

@@ -61,12 +61,14 @@ class Sampled(_Drawing):
         return self.parts[0].expected()
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
-        """log(count / n) of n draws."""
+        """log(count / n) of n draws; nan where what they are drawn from has a nan or inf, and so is no law."""
         log_probs = self.parts[0].log_probs(tokens, labels)
+        probs = log_probs.exp()
         uniform = torch.rand(*tokens.shape, self.n, generator=self._generator, dtype=torch.float64)
-        drawn = inverse_cdf(log_probs.exp(), uniform.to(log_probs.device))
+        drawn = inverse_cdf(probs, uniform.to(log_probs.device))
         counts = torch.zeros_like(log_probs).scatter_add(-1, drawn, log_probs.new_ones(1, 1, 1).expand_as(drawn))
         seen = (counts.gather(-1, drawn) / self.n).log()  # of what was drawn alone, since logarithms take longest
+        seen = seen + 0 * probs.sum(dim=-1, keepdim=True)
         return torch.full_like(log_probs, -torch.inf).scatter(-1, drawn, seen)
 
 

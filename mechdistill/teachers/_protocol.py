@@ -37,6 +37,8 @@ class Teacher(ABC):
 
     entry: type[TeacherConfig]
     """What its entry in the experiment file is: its kind, settings and traits."""
+    name: str = ""
+    """Of its entry in the experiment file, if it has one."""
     id: str
     """Kind and a hash of everything that determines the targets, parts included."""
     parts: tuple["Teacher", ...]

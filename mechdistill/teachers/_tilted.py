@@ -55,7 +55,7 @@ class Tilted(Teacher):
         behind = world.identity() if horizon > 1 else ""
         super().__init__(repr(float(beta)), repr(horizon), behind, self.reward.numpy().tobytes(), parts=(teacher,))
         gain = self.reward.double() / beta
-        log_pi = torch.from_numpy(world.pi).log()
+        log_pi = torch.tensor(world.pi).log()
         value = torch.zeros(world.vocab, dtype=torch.float64)  # log V
         for _ in range(horizon - 1):
             value = (log_pi + gain + value).logsumexp(dim=1)

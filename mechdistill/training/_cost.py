@@ -1,15 +1,14 @@
 """What an experiment will cost, from a few measured steps of every kind of run in it."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from mechdistill.ambient import neutral
 from mechdistill.config import CheckpointTeacher, ExperimentConfig, RunConfig
 from mechdistill.model import Model, build
 from mechdistill.runs import RunWriter
-from mechdistill.training._engine import one_thread
 from mechdistill.training._references import trained_model
 from mechdistill.training._trainer import Trainer
 
@@ -73,10 +72,11 @@ def _measure(experiment: ExperimentConfig, run: RunConfig, device: str) -> _Spee
         sandbox = experiment.teacher_sandbox(name)
         return build(experiment.teacher_model(name), d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=1)
 
-    with one_thread(), tempfile.TemporaryDirectory() as folder:
+    with neutral():
         # as if it did not branch off: the trunk is not trained yet, and its steps are as fast
         whole = run.model_copy(update={"branch": None})
-        setup, trainer = _timed(lambda: Trainer(whole, RunWriter(Path(folder), whole), device, untrained))
+        nowhere = RunWriter(Path(), whole)  # neither a step nor an evaluation writes
+        setup, trainer = _timed(lambda: Trainer(whole, nowhere, device, untrained))
         _timed(lambda: [trainer.train_step() for _ in range(_WARM)])
         steps, _ = _timed(lambda: [trainer.train_step() for _ in range(_TIMED)])
         evaluation, _ = _timed(trainer.held_out)

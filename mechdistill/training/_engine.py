@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -15,11 +16,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import torch
-
+from mechdistill.ambient import neutral, patient
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.plugins import plugin
@@ -50,19 +52,10 @@ class Settings:
     plugins: tuple[str, ...] = ()  # the user's files, which other processes have to load too
 
 
+_LONGEST = 300  # characters of a foreign error in a message
+
 Listener = Callable[[Pace | Outcome], None]
 """Who hears how far runs are and how they end."""
-
-
-@contextmanager
-def one_thread() -> Generator[None]:
-    """One torch thread inside: bit-exactness is promised for that."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def train_one(
@@ -84,7 +77,7 @@ def _trained(
     writer = RunWriter(root, config)
     name = str(config.path)
     try:
-        with one_thread():
+        with neutral(), patient():
             trained = partial(trained_model, root, config)
             train_run(Trainer(config, writer, device, trained, loggers=loggers), tell, stopped)
     except Interrupted:
@@ -92,14 +85,14 @@ def _trained(
     except MechdistillError as error:
         message = str(error)
     except Exception as error:
-        message = f"{type(error).__name__}: {error} (see {writer.path / 'error.log'})"
+        what = " ".join(str(error).split())[:_LONGEST]
+        message = f"{type(error).__name__}: {what} (see {writer.path / 'error.log'})"
         with suppress(MechdistillError):  # the disk may be what failed; the message goes on in any case
             write_text(writer.path / "error.log", traceback.format_exc())
     else:
         return Outcome(name, "finished")
     with suppress(MechdistillError):
-        done: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, **writer.status}
-        writer.set_status("failed", step=done["step"], tokens=done["tokens"], seconds=done["seconds"], message=message)
+        writer.fail(message)
     return Outcome(name, "failed", message)
 
 
@@ -140,6 +133,7 @@ _stop: Any = None  # in a worker: set when it shall stop
 
 def _start_worker(messages: Any, stop: Any, plugins: tuple[str, ...]) -> None:
     global _messages, _stop
+    sys.stdout = sys.stderr  # what is printed here, by a user's definition or a library, is no result
     for file in plugins:  # before any config arrives that only they can read
         plugin(file)
     _messages, _stop = messages, stop
@@ -152,6 +146,21 @@ def _die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@contextmanager
+def _no_main() -> Generator[None]:
+    """Processes started inside do not run the caller's script anew.
+
+    They would, to find there what is sent to them; we send nothing of it, and a script without a guard against
+    `__name__ == "__main__"` would train once more in every one of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager
@@ -185,6 +194,7 @@ def _in_processes(
     # is still training would hold a process that waits. So a run is submitted when all that it `needs` is finished,
     # and the teachers' students wait here, in the order of the experiment.
     running: dict[Future[Outcome], RunConfig] = {}
+    workers: set[BaseProcess] = set()
 
     def ended(outcome: Outcome) -> None:
         outcomes[outcome.run] = outcome
@@ -211,8 +221,10 @@ def _in_processes(
                         ended(blocked)
                     elif len(running) < settings.jobs and unfinished.isdisjoint(map(str, config.needs)):
                         waiting.remove(config)
-                        with _no_sigint():  # the pool starts its processes when it is given work
+                        others = set(multiprocessing.active_children()) - workers
+                        with _no_sigint(), _no_main():  # the pool starts its processes when it is given work
                             future = pool.submit(_work, root, config.model_dump(mode="json"), settings)
+                        workers.update(set(multiprocessing.active_children()) - others)
                         running[future] = config
                 done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
                 for message in _drain(messages):
@@ -223,12 +235,23 @@ def _in_processes(
                         ended(future.result())
                     except BrokenProcessPool:
                         # one killed process breaks the pool: every run in it ends here, and it takes no more work
-                        reason = "its process was killed (out of memory?); rerun the same command to resume"
-                        ended(Outcome(str(config.path), "failed", reason))
+                        ended(Outcome(str(config.path), "failed", _why_broken(workers)))
                         stop.set()
         finally:
             stop.set()  # whatever ended the loop, no worker trains on
     return [outcomes[str(config.path)] for config in configs]
+
+
+def _why_broken(workers: set[BaseProcess]) -> str:
+    """Why a pool is broken: what its first process to end ended with. The pool ends the others by SIGTERM."""
+    codes = [code for worker in workers if (code := worker.exitcode)]
+    code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM if codes else 0)
+    if code < 0:
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        how = f"was killed by {signal.Signals(-code).name}{hint}"
+    else:
+        how = f"ended by itself (exit code {code}; its own words are above)"
+    return f"its process {how}; rerun the same command to resume"
 
 
 def _drain(messages: Any) -> Iterator[Pace]:

@@ -1,14 +1,39 @@
 """Training an experiment: check, lock, skip what is finished, train the rest, say how it ended."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mechdistill.config import ExperimentConfig, RunConfig, definitions, expand, to_yaml
-from mechdistill.errors import MechdistillError
+import torch
+
+from mechdistill import arguments
+from mechdistill.config import (
+    ExperimentConfig,
+    RunConfig,
+    definitions,
+    expand,
+    experiment,
+    load_experiment,
+    refuse_what_does_not_fit,
+    to_yaml,
+)
+from mechdistill.errors import MechdistillError, quoted
 from mechdistill.plugins import loaded
 from mechdistill.registry import SESSION
-from mechdistill.runs import EXPERIMENT, Experiment, RunWriter, exclusive, load, remove_leftovers, write_text
+from mechdistill.runs import (
+    EXPERIMENT,
+    Experiment,
+    RunWriter,
+    exclusive,
+    load,
+    remove_leftovers,
+    told_by_hash,
+    write_checks,
+    write_text,
+)
+from mechdistill.training._checks import checks
+from mechdistill.training._device import available_device
 from mechdistill.training._engine import Listener, Outcome, Settings, train_all
 from mechdistill.training._loggers import logger
 from mechdistill.training._references import check_references
@@ -20,37 +45,58 @@ def _ignore(_: Any) -> None:
 
 
 def train(
-    config: ExperimentConfig,
+    config: ExperimentConfig | str | Path,
     out: str | Path,
     *,
-    jobs: int = 1,
-    device: str = "cpu",
+    jobs: int | None = 1,
+    device: str | torch.device = "cpu",
     loggers: Sequence[str] = (),
     report: Listener = _ignore,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
-    """Train every run of `config` that is not finished yet into the directory `out`.
+    """Train every run of `config`, an experiment or its file, that is not finished yet into the directory `out`.
 
-    Finished runs are skipped, interrupted ones resume bit-exactly, more arms or seeds extend the experiment. Raises
-    `MechdistillError` before anything is written if `out` is somebody else's directory, if any other key differs
-    from the experiment that is there, if another process is writing it, or if several jobs would need what only this
-    session has defined: other processes load the files of `mechdistill.plugin`, and nothing else of a user's.
+    `jobs` runs train at a time, None: one a core. Finished runs are skipped, interrupted ones resume bit-exactly, more
+    arms or seeds extend the experiment. Raises `MechdistillError` before anything is written for a device that is not
+    there or any other argument that is none, if `out` is somebody else's directory, if any other key differs from the
+    experiment that is there, if another process is writing it, or if several jobs would need what only this session has
+    defined: other processes load the files of `mechdistill.plugin`, and nothing else of a user's.
     """
-    out, settings = Path(out), Settings(jobs, device, tuple(loggers), tuple(loaded()))
-    for name in loggers:
+    if isinstance(config, str | os.PathLike):
+        config = load_experiment(config)
+    arguments.instance(config, "config", ExperimentConfig, "must be an experiment, as md.load_experiment gives it")
+    config = experiment(dict(config))  # once more, since `model_copy` checks nothing
+    out = arguments.path(out, "out")
+    jobs = (os.cpu_count() or 1) if jobs is None else arguments.whole(jobs, "jobs", 1)
+    names = arguments.words(loggers, "loggers", "wandb")
+    settings = Settings(jobs, available_device(device), names, tuple(loaded()))
+    for name in settings.loggers:
         logger(name)  # raises before anything is written
+    for name, given in (("report", report), ("stopped", stopped)):
+        if not callable(given):
+            raise MechdistillError(f"{name}={quoted(given)}: must be a function")
     _check_processes(plan(config, out).todo, jobs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MechdistillError(f"--out {out}: cannot be made ({error.strerror}); choose another") from None
+        raise MechdistillError(f"{out}: cannot be made ({error.strerror}); choose another") from None
     with exclusive(out):
-        remove_leftovers(out)
+        remove_leftovers(out, deep=True)
         merged, todo = plan(config, out)  # again, since only the lock keeps others from changing it
         write_text(out / EXPERIMENT, to_yaml(merged))
         trained = {o.run: o for o in train_all(out, todo, settings, report, stopped)} if todo else {}
+        _store_checks(out)
     names = (str(run.path) for run in expand(config))
     return [trained.get(name, Outcome(name, "finished")) for name in names]
+
+
+def _store_checks(out: Path) -> None:
+    """Say in the directory whether teachers are what the study takes them for, as far as runs are finished."""
+    stored = load(out)
+    assert isinstance(stored, Experiment)
+    table = checks(stored)
+    if len(table):
+        write_checks(out, table)
 
 
 def _check_processes(runs: list[RunConfig], jobs: int) -> None:
@@ -73,23 +119,30 @@ class Plan(NamedTuple):
 
 def plan(config: ExperimentConfig, out: Path) -> Plan:
     """Check that `config` can be trained into `out`, and find what is left to do; writes nothing."""
+    refuse_what_does_not_fit(config)
     config = pinned(config)
     merged = _merged(config, out)
-    writers = [RunWriter(out, run) for run in expand(config)]
+    runs = {run.path: run for run in expand(config)}
+    writers = [RunWriter(out, run) for run in runs.values()]
     for writer in writers:
         writer.check()
-        check_references(writer.config)
-    return Plan(merged, [writer.config for writer in writers if writer.status["state"] != "finished"])
+        check_references(out, writer.config, runs)
+    return Plan(merged, [writer.config for writer in writers if not writer.is_finished])
 
 
 def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     """The experiment that `out` will hold: `config`, plus arms, teachers, seeds and rates that are there already."""
+    _check_out(out)
     if not out.exists():
         return config
     if not (out / EXPERIMENT).exists():
+        if any(out.glob("*/seed-*/")):
+            raise MechdistillError(
+                f"{out / EXPERIMENT}: missing, though runs lie there; restore it or choose another directory"
+            )
         if not out.is_dir() or any(not _ours(path.name) for path in out.iterdir()):
             raise MechdistillError(
-                f"--out {out}: exists, is not empty and is no experiment; choose an empty or new directory"
+                f"{out}: exists, is not empty and is no experiment; choose an empty or new directory"
             )
         return config
     stored = load(out)
@@ -98,22 +151,34 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     old, new = there.model_dump(mode="json"), config.model_dump(mode="json")
     for key, was, now in _differences(old, new):
         raise MechdistillError(
-            f"{key}={now!r}: {out} was made with {was!r}; only arms and seeds can be added, "
-            "so change it back or choose another --out"
+            f"{key}={quoted(now)}: {out / EXPERIMENT} was made with {quoted(was)}; only arms and seeds can be added, "
+            "so change it back or choose another directory"
         )
-    return config.model_copy(
-        update={
-            "arms": {**there.arms, **config.arms},
-            "teachers": {**there.teachers, **config.teachers},
-            "seeds": tuple(dict.fromkeys((*there.seeds, *config.seeds))),
-            "lr_scales": tuple(dict.fromkeys((*there.lr_scales, *config.lr_scales))),
+    return experiment(  # checked: what is there and what is new may collide
+        {
+            **new,
+            "arms": {**old["arms"], **new["arms"]},
+            "teachers": {**old["teachers"], **new["teachers"]},
+            "seeds": list(dict.fromkeys((*there.seeds, *config.seeds))),
+            "lr_scales": list(dict.fromkeys((*there.lr_scales, *config.lr_scales))),
         }
     )
 
 
+def _check_out(out: Path) -> None:
+    """Raise `MechdistillError` for a directory that cannot be made, say of too long a name."""
+    try:
+        (out / EXPERIMENT).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MechdistillError(f"{out}: cannot be made ({reason}); choose another") from None
+
+
 def _ours(name: str) -> bool:
     """Whether a name in a directory without experiment.yaml is what a kill at the very start leaves."""
-    return name.startswith(".lock") or (name.startswith(f".{EXPERIMENT}.") and name.endswith(".tmp"))
+    return name.startswith((".lock", f".{EXPERIMENT}.mechdistill-"))
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
@@ -121,6 +186,6 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[s
     if path in (("seeds",), ("lr_scales",)):
         return []
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new}
+        keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new} - told_by_hash(old, new)
         return [d for key in sorted(keys) for d in _differences(old.get(key), new.get(key), (*path, key))]
     return [] if old == new else [(".".join(path), old, new)]

@@ -6,10 +6,10 @@ To add one: a function of the trainer, and when it is due, like `every(100, look
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mechdistill.config import RunConfig
-from mechdistill.tables import LATER
+from mechdistill.tables import LATER, metrics
 from mechdistill.training._trainer import Trainer
 
 
@@ -47,22 +47,40 @@ def targets() -> Hook:
 
 
 def evaluations(config: RunConfig) -> Hook:
-    """Log metrics of training batches and held-out sequences; the run has reached its end where `until` is."""
+    """Log metrics of training batches and held-out sequences, and where a run that has an `until` has stopped."""
 
     def evaluate(trainer: Trainer) -> None:
         trainer.refuse_non_finite()
+        stopped = [metrics.STOPPED_AT.row(value, occurrence=LATER) for value in (trainer.reached or {}).values()]
         training, held_out = trainer.take_training_rows(), trainer.held_out()
-        trainer.log(training + held_out)
-        if training and config.until:  # untrained weights may happen to be there: they are no formation
-            trainer.reached = all(copying(held_out, name) >= value for name, value in config.until.items())
+        trainer.log(training + held_out + stopped)
+        trainer.refuse_exploded(held_out)
 
     return every(config.training.evaluate_every, evaluate)
 
 
+def looks() -> Hook:
+    """See whether the run has reached its `until`: this step is its last then."""
+
+    def look(trainer: Trainer) -> None:
+        if trainer.until is not None:
+            trainer.reached = trainer.until.reached(trainer.model, trainer.step)
+
+    return Hook(look, lambda trainer: trainer.until is not None and trainer.step >= trainer.until.next_look)
+
+
 def checkpoints(config: RunConfig) -> Hook:
-    """Store weights every so often, and early on at powers of two, where most changes."""
+    """Store weights every so often, and early on at powers of two, where most changes: see `checkpoints_near`."""
     regular = every(config.training.checkpoint_every, _checkpoint)
     return regular._replace(due=lambda trainer: regular.due(trainer) or trainer.step & (trainer.step - 1) == 0)
+
+
+def checkpoints_near(config: RunConfig, step: float) -> list[int]:
+    """Steps around this one at which a run that spends its budget will have stored weights; ascending."""
+    interval = config.training.checkpoint_every
+    whole, last = int(step), config.steps
+    regular, power = whole - whole % interval, 1 << whole.bit_length()
+    return sorted({near for near in (regular, regular + interval, power >> 1, power) if near <= last} | {last})
 
 
 def branch_states(config: RunConfig) -> Hook:
@@ -86,12 +104,6 @@ def resume_states(config: RunConfig) -> Hook:
 def _checkpoint(trainer: Trainer) -> None:
     trainer.refuse_non_finite()
     trainer.writer.checkpoint(trainer.step, trainer.model.state_dict())
-
-
-def copying(rows: list[dict[str, Any]], name: str) -> float:
-    """A copy metric at occurrence >= 2; -inf where the world has nothing to copy."""
-    found = (row["value"] for row in rows if row["metric"] == name and row.get("occurrence") == LATER)
-    return next(found, -math.inf)
 
 
 # what others hear of it meanwhile

@@ -6,19 +6,24 @@ A logger must not change a run: it sees rows that are logged anyway, and one tha
 import hashlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from mechdistill.config import RunConfig
 from mechdistill.errors import MechdistillError, did_you_mean
 from mechdistill.tables import ORDINARY
 
 _PROJECT = "mechdistill"
-_PATIENCE = 30  # seconds that a server may take to begin or end a run
+_PATIENCE = 10  # seconds that a server may take to begin or end a run
+_ANSWER = 3.0  # seconds that it may take to answer at all
 
 
 class Logger(Protocol):
@@ -66,7 +71,15 @@ class WandbLogger:
 
     def start(self, config: RunConfig) -> None:
         """See `Logger`."""
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            self._start(config)
+
+    def _start(self, config: RunConfig) -> None:
         wandb: Any = import_module("wandb")
+        server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        offline = os.environ.get("WANDB_MODE", "online") == "online" and not _answers(server)
+        if offline:
+            warnings.warn(f"wandb: {server} does not answer, so it logs offline; `wandb sync` sends it", stacklevel=5)
         # what is not about the run (console, source code, packages) stays here
         settings = wandb.Settings(
             console="off",
@@ -88,17 +101,44 @@ class WandbLogger:
             resume="allow",
             reinit="create_new",
             settings=settings,
+            **({"mode": "offline"} if offline else {}),
         )
 
     def log(self, step: int, tokens: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """See `Logger`."""
         if step >= self._run.step:
-            self._run.log(_values(tokens, rows), step=step)
+            with redirect_stdout(sys.stderr):
+                self._run.log(_values(tokens, rows), step=step)
 
     def finish(self, state: str) -> None:
         """See `Logger`."""
-        self._run.summary["state"] = state
-        self._run.finish(exit_code=int(state == "failed"))
+        with redirect_stdout(sys.stderr):
+            self._run.summary["state"] = state
+            self._run.finish(exit_code=int(state == "failed"))
+
+
+@cache
+def _answers(server: str) -> bool:
+    """Whether a server can be reached, by way of a proxy if there is one; asked once a process.
+
+    In a thread of its own, since looking up a name cannot be given up.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            urlopen(server, timeout=_ANSWER).close()
+        except HTTPError:  # an answer too
+            answered.set()
+        except (OSError, ValueError):
+            return
+        else:
+            answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_ANSWER)
+    return answered.is_set()
 
 
 class TrackioLogger:

@@ -30,6 +30,7 @@ def train_run(
         hooks.paces(trainer, tell),
         hooks.statuses(),
         hooks.targets(),
+        hooks.looks(),
         hooks.evaluations(config),
         hooks.checkpoints(config),
         *extra,
@@ -53,11 +54,11 @@ def train_run(
             if hook.due(trainer):
                 hook.do(trainer)
 
-    if config.until and not trainer.reached:
+    if config.until and trainer.reached is None:
         missed = ", ".join(f"{name} {value:g}" for name, value in config.until.items())
         raise MechdistillError(
             f"{config.path}: did not reach {missed} in {config.training.tokens:,} tokens; give the teacher more "
-            "(teachers.NAME.training.tokens) or ask for less (until) in another --out"
+            "(teachers.NAME.training.tokens) or ask for less (until) in another directory"
         )
     trainer.writer.write_metrics()
     trainer.set_status("finished")

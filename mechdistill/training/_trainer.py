@@ -21,7 +21,12 @@ from mechdistill.training._distillation import Distillation
 from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
 from mechdistill.training._state import pack, unpack
+from mechdistill.training._until import Until
+from mechdistill.world import fingerprint
 from mechdistill.worlds import open_world
+
+EXPLODED = 20  # times ln(vocab)
+PATIENCE = 3  # evaluations
 
 Intervention = Callable[[Model, int], AbstractContextManager[object]]
 """What is different while a step computes: of the model and the step's number, a context that is entered before the
@@ -62,7 +67,9 @@ class Trainer:
         self.distillation = Distillation(config, self.world, self.data, device, trained)
         self.step = 0
         self.seconds = 0.0  # spent on this run, earlier sessions included
-        self.reached = False  # `until`: nothing is left to do, however many steps are
+        self.until = Until(config, self.world) if config.until else None
+        self.reached: dict[str, float] | None = None  # of `until`: nothing is left to do, however many steps are
+        self._sound, self._beyond = 0, 0  # the last step before the loss exploded, and evaluations since
         # of what is logged since the last evaluation; the last entry counts the steps
         self._sums = torch.zeros(len(self.distillation.logged) + 1, device=device)
         self._conditions = {**numerics(device), **self.distillation.conditions}
@@ -71,7 +78,7 @@ class Trainer:
     @property
     def done(self) -> bool:
         """Whether the budget is spent or `until` reached."""
-        return self.reached or self.step == self.config.steps
+        return self.reached is not None or self.step == self.config.steps
 
     @property
     def tokens(self) -> int:
@@ -83,7 +90,7 @@ class Trainer:
 
         True for a start: nobody has looked at this state yet.
         """
-        state = self.writer.begin(self._conditions)
+        state = self.writer.begin(self._conditions, fingerprint(self.world))
         if state is not None:
             self._continue(state)
             self.seconds = float(state.metadata["seconds"])
@@ -134,7 +141,10 @@ class Trainer:
 
     def save_state(self, *, for_branch: bool = False) -> None:
         """Store all that going on from here needs: for this run, or for a branch that leaves it here."""
-        tensors = {**pack(self.model, self.optimiser), **self.distillation.state(), "sums": self._sums}
+        tensors = {**pack(self.model, self.optimiser), **self.distillation.state()}
+        tensors |= {"sums": self._sums, "explosion": torch.tensor([self._sound, self._beyond])}
+        if self.until is not None:
+            tensors["next_look"] = torch.tensor(self.until.next_look)
         self.writer.save_state(tensors, self.step, self.seconds, self._conditions, for_branch=for_branch)
 
     def set_status(self, state: str) -> None:
@@ -147,16 +157,48 @@ class Trainer:
             bool(p.isfinite().all()) for p in self.model.parameters()
         )
         if not finite:
+            self._refuse_teacher()
             raise MechdistillError(
                 f"{self.config.path}: loss or weights no longer finite at step {self.step} "
                 f"(training.lr={self.config.training.lr}); lower training.lr; the checkpoints before are sound"
             )
+
+    def refuse_exploded(self, rows: list[dict[str, Any]]) -> None:
+        """Stop a run whose held-out loss (`rows`) is beyond `EXPLODED`·ln(vocab) at `PATIENCE` evaluations in a row.
+
+        Uniform guessing loses ln(vocab). High rates pass well above it for an evaluation or two and come back, so that
+        one look does not count but for the last; an objective that asks for the opposite of the labels (reverse KL to
+        a peaked teacher, no labels) was measured at up to 10·ln(vocab). Not the training loss, since a divergence may
+        have a bound, like ln 2, however wrong the student is.
+        """
+        limit = EXPLODED * math.log(self.config.sandbox.vocab)
+        loss = next((row["value"] for row in rows if row["metric"] == metrics.LOSS.name), math.inf)
+        if loss <= limit:
+            self._sound, self._beyond = self.step, 0
+            return
+        self._beyond += 1
+        if self._beyond == PATIENCE or self.done:
+            raise MechdistillError(
+                f"{self.config.path}: loss exploded, {loss:.4g} nats on held-out sequences at step {self.step} (more "
+                f"than {EXPLODED}·ln(vocab) = {limit:.4g} for {self._beyond} evaluations; training.lr="
+                f"{self.config.training.lr}); lower training.lr; checkpoints up to step {self._sound} are sound"
+            )
+
+    def _refuse_teacher(self) -> None:
+        """Raise `MechdistillError` if it is a teacher that was not finite, in a step since the last evaluation."""
+        count = self.config.training.batch
+        for step in range(self.step - int(self._sums[-1]), self.step):
+            self.distillation.refuse_no_law(self.data.batch(step * count, count), step, self.model)
 
     def _continue(self, state: Weights) -> None:
         unpack(state.tensors, self.model, self.optimiser)
         self.distillation.restore(state.tensors)
         self.step = int(state.metadata["step"])
         self._sums = state.tensors["sums"].to(self.device)
+        if self.until is not None:
+            self.until.next_look = int(state.tensors["next_look"])
+        if "explosion" in state.tensors:  # earlier versions did not look
+            self._sound, self._beyond = state.tensors["explosion"].tolist()
 
     def _rate(self, step: int) -> float:
         branched = self.config.branch.start if self.config.branch else None

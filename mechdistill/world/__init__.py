@@ -5,6 +5,38 @@ oracle, rows and triggers besides. Whoever needs one asks for it with `known`, a
 """
 
 from mechdistill.world._batch import Batch, Labels, Stream
-from mechdistill.world._world import N_BUCKETS, KnownWorld, World, known
+from mechdistill.world._fingerprint import differences, fingerprint
+from mechdistill.world._world import (
+    BIGRAM,
+    COUNT,
+    COUNT_BY_ROW,
+    EXACT_BAYES,
+    GUESSERS,
+    N_BUCKETS,
+    ONE_AT_A_TIME,
+    TABLE,
+    Copied,
+    KnownWorld,
+    World,
+    known,
+)
 
-__all__ = ["N_BUCKETS", "Batch", "KnownWorld", "Labels", "Stream", "World", "known"]
+__all__ = [
+    "BIGRAM",
+    "COUNT",
+    "COUNT_BY_ROW",
+    "EXACT_BAYES",
+    "GUESSERS",
+    "N_BUCKETS",
+    "ONE_AT_A_TIME",
+    "TABLE",
+    "Batch",
+    "Copied",
+    "KnownWorld",
+    "Labels",
+    "Stream",
+    "World",
+    "differences",
+    "fingerprint",
+    "known",
+]

@@ -1,18 +1,46 @@
 """What a world has to offer, and what one offers besides that knows its own distribution."""
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from torch import Tensor, from_numpy
+from torch import Tensor
 
 from mechdistill.errors import MechdistillError
 from mechdistill.tables import Need
 from mechdistill.world._batch import Batch, Labels, Stream
 
+Number = TypeVar("Number", bound=np.generic)
+
 N_BUCKETS = 4  # quartiles of ordinary rows by entropy
+
+EXACT_BAYES = "exact Bayes"
+COUNT = "what followed triggers most often"
+COUNT_BY_ROW = "count x own row"
+ONE_AT_A_TIME = "Bayes, one trigger at a time"
+TABLE = "a table without context, of copyable positions"
+BIGRAM = "the best table without context"
+GUESSERS = (EXACT_BAYES, COUNT, COUNT_BY_ROW, ONE_AT_A_TIME, TABLE, BIGRAM)
+"""Who may guess best without matching; all but the first are rules that are compared where it cannot be had."""
+
+
+class Copied(Generic[Number]):
+    """An array of a world, set once, of which everyone gets a copy: worlds are shared by all who measure in them."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __set__(self, world: object, array: NDArray[Number]) -> None:
+        world.__dict__[self._name] = array
+
+    @overload
+    def __get__(self, world: None, owner: type) -> "Copied[Number]": ...
+    @overload
+    def __get__(self, world: object, owner: type) -> NDArray[Number]: ...
+    def __get__(self, world: object, owner: type) -> "NDArray[Number] | Copied[Number]":
+        return self if world is None else world.__dict__[self._name].copy()
 
 
 class World(ABC):
@@ -45,27 +73,35 @@ class World(ABC):
 
 
 class KnownWorld(World):
-    """A world with an oracle: a first-order chain, given per sequence by its triggers and their targets."""
+    """A world with an oracle: a first-order chain, given per sequence by its triggers and their targets.
 
-    pi: NDArray[np.float64]
+    Its arrays and tensors are copies: what is done to them changes nothing else.
+    """
+
+    pi = Copied[np.float64]()
     """[vocab, vocab]: the transition matrix, ordinary rows of triggers included."""
-    row_entropy: NDArray[np.float64]
+    row_entropy = Copied[np.float64]()
     """[vocab]: entropy of each row, nats."""
-    bucket: NDArray[np.int64]
+    bucket = Copied[np.int64]()
     """[vocab]: quartile of ordinary rows by entropy; -1 for tokens that are always triggers."""
-    stationary: NDArray[np.float64]
-    """[vocab]: how often each token occurs."""
-    rate: NDArray[np.float64]
+    start_law = Copied[np.float64]()
+    """[vocab]: law of a sequence's first token."""
+    rate = Copied[np.float64]()
     """[vocab]: probability that a token is a trigger in a sequence."""
     seed: int
     """Seed of the transition matrix and of the held-out sequences."""
     shows_triggers: bool
     """Whether a token says if it is a trigger: not where every sequence draws its own."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def log_pi(self) -> Float[Tensor, "vocab vocab"]:
-        """log pi, nats, float32."""
-        return from_numpy(self.pi).log().float()
+        """log pi, nats, float32; a copy of its own."""
+
+    @property
+    @abstractmethod
+    def stationary(self) -> NDArray[np.float64]:
+        """[vocab]: how often each token occurs: the mean over what is drawn for a sequence, and over its positions."""
 
     @abstractmethod
     def identity(self, *, triggers: bool = False) -> str:
@@ -77,7 +113,12 @@ class KnownWorld(World):
 
     @abstractmethod
     def no_matching_hits(self, data: Batch) -> Float[Tensor, "batch pos"]:
-        """Copy accuracy, by position, of a guesser that knows the triggers and matches nothing."""
+        """Copy accuracy, by position, of the best guesser that knows the triggers and matches nothing."""
+
+    @property
+    @abstractmethod
+    def no_matching_guesser(self) -> str:
+        """Who that is: one of `GUESSERS`."""
 
 
 def known(world: World, who: str) -> KnownWorld:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,13 +7,14 @@ import pytest
 from scipy import stats
 
 import mechdistill as md
-from mechdistill.analysis import compare, outcomes
+from mechdistill.analysis import compare, compared, formation_threshold
 from mechdistill.errors import MechdistillError
+from mechdistill.positions import HELD_OUT
 from mechdistill.runs import Experiment
 from mechdistill.tables import COMPARISON, OUTCOMES
 from mechdistill.tables.metrics import FORMATION
 from mechdistill.training import train
-from tests.helpers import micro, only
+from tests.helpers import copied, micro, only, rewritten, world
 from tests.training.test_training import opened
 
 
@@ -32,7 +34,7 @@ def last(run: md.Run, metric: str, occurrence: str | None) -> float:
 
 
 def test_every_row_is_the_paired_difference_of_twins_at_the_last_evaluation(experiment: Experiment) -> None:
-    with pytest.warns(UserWarning, match="left out: other"):
+    with pytest.warns(UserWarning, match="left out, in another sandbox than spt: other seeds 0, 1, 2, 3"):
         table = compare(experiment)
     assert list(table.columns) == [c.name for c in COMPARISON.columns]
     assert set(table["arm"]) == {"dpt"}
@@ -63,41 +65,83 @@ def test_holm_covers_the_primaries_alone(experiment: Experiment) -> None:
     assert table[table["metric"] == "loss"]["p_holm"].isna().all()
 
 
-def test_formation_counts_tokens_and_runs_that_never_form_count_as_the_horizon(experiment: Experiment) -> None:
-    runs = [(run.config.treatment, run) for run in experiment.runs if run.config.treatment in ("spt", "dpt")]
-    never = outcomes(runs, formed=1.0)
-    assert set(never[never["metric"] == FORMATION.name]["value"]) == {16 * 4 * 24}
-    always = outcomes(runs, formed=0.0)
-    assert set(always[always["metric"] == FORMATION.name]["value"]) == {0}
+def test_formation_counts_tokens_and_says_when_nothing_formed(experiment: Experiment) -> None:
+    with pytest.warns(UserWarning, match="left out"):
+        never, always = (compare(experiment, formed=formed).set_index("metric") for formed in (1.0, 0.0))
+    row = never.loc[FORMATION.name]
+    assert (row["threshold"], row["horizon"], row["censored"], row["baseline_censored"]) == (1, 16 * 4 * 24, 4, 4)
+    assert row["note"] == f"nothing formed in either arm by {16 * 4 * 24} tokens"
+    assert row[["difference", "p", "low"]].isna().all()
+    assert row["p_holm"] == 1
+    assert always.loc[FORMATION.name, "difference"] == 0
+    assert always.loc[FORMATION.name, "censored"] == 0
+
+
+@pytest.mark.parametrize(
+    ("triggers", "noise"),
+    [({"count": 3}, 0), ({"count": 1}, 0), ({"count": 3, "noise": 0.3}, 0.3), ({"count": 1, "noise": 0.5}, 0.5)],
+    ids=str,
+)
+def test_the_usual_threshold_lies_between_what_needs_no_circuit_and_the_oracle(triggers: dict, noise: float) -> None:
+    sandbox = world(vocab=24, seq_len=32, triggers=triggers)
+    threshold = formation_threshold(sandbox)
+    batch = sandbox.evaluation(HELD_OUT)
+    best, headless, positions = 0, 0, 0
+    for tokens, law in zip(batch.sequences.tolist(), sandbox.law(batch.tokens).argmax(-1).tolist(), strict=True):
+        for q, token in enumerate(tokens[:-1]):
+            if token in sandbox.triggers and token in tokens[:q]:
+                positions += 1
+                best += law[q] == tokens[q + 1]
+                headless += sandbox.mean_pi[token].argmax() == tokens[q + 1]
+    assert threshold is not None
+    assert headless / positions + 0.03 < threshold < best / positions - 0.03, "never out of reach"
+    assert threshold < 1 - noise / 2
+    assert formation_threshold(world(triggers={"count": 0})) is None, "nothing can be copied"
 
 
 def test_two_experiments_are_compared_arm_by_arm(experiment: Experiment, tmp_path: Path) -> None:
     train(micro(seeds=[0, 1, 2], training={"lr": 1e-3}), tmp_path / "slow")
-    table = compare(experiment, opened(tmp_path / "slow"))
+    with pytest.warns(UserWarning, match=r"x: left out, without a finished twin: spt seed 3|left out, an arm that"):
+        table = compare(experiment, opened(tmp_path / "slow"))
     assert set(table["arm"]) == {f"{tmp_path / 'slow'}:spt", f"{tmp_path / 'slow'}:dpt"}
     assert set(table["baseline"]) == {f"{experiment.path}:spt", f"{experiment.path}:dpt"}
-    assert set(table["n"]) == {3}
+    assert set(table["n"]) == set(table["expected"]) == {3}
     assert (table[table["metric"] == "loss"]["difference"] > 0).all(), "a lower rate learns less in so few steps"
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(experiment: Experiment, tmp_path: Path) -> None:
-    with pytest.raises(MechdistillError, match=r"--baseline nobody: .*; there are: dpt, other, spt"):
+    with pytest.raises(MechdistillError, match=r"baseline='nobody': .*; there are: dpt, other, spt"):
         compare(experiment, baseline="nobody")
-    with (
-        pytest.warns(UserWarning, match="left out: dpt, spt"),
-        pytest.raises(MechdistillError, match="only other has finished runs in its sandbox"),
-    ):
+    with pytest.raises(MechdistillError, match=r"only other has finished runs .* in another sandbox than other: spt"):
         compare(experiment, baseline="other")
     train(micro(arms=only({"lonely": {}})), tmp_path / "x")
     with pytest.raises(MechdistillError, match="no arm with finished runs in both"):
         compare(experiment, opened(tmp_path / "x"))
 
 
+def test_every_run_of_the_experiment_file_is_accounted_for(experiment: Experiment, tmp_path: Path) -> None:
+    path = copied(experiment.path, tmp_path / "x")
+    shutil.rmtree(path / "dpt/seed-2")
+    rewritten(path / "spt/seed-3", "status.json", state="failed")
+    result = compared(opened(path))
+    assert (result.used, result.named) == (4, 12)
+    assert result.left_out == [
+        "left out, in another sandbox than spt: other seeds 0, 1, 2, 3",
+        "left out, without a finished twin: spt seed 2; dpt seed 3",
+        "left out, missing: dpt seed 2",
+        "left out, not finished: spt seed 3",
+    ]
+    assert set(result.table["n"]) == {2}
+    assert set(result.table["expected"]) == {4}
+    assert set(result.table.dropna(subset="p_holm")["p_holm"]) == {1}, "too few pairs are no answer"
+
+
 def test_unfinished_runs_are_left_out_with_a_warning(tmp_path: Path) -> None:
     count = iter(range(110))
     train(micro(seeds=[0, 1]), tmp_path / "x", stopped=lambda: next(count, None) is None)
-    with pytest.warns(UserWarning, match="runs are not finished, left out"):
+    with pytest.warns(UserWarning, match="left out, "):
         table = compare(opened(tmp_path / "x"))
     assert isinstance(table, pd.DataFrame)
     assert set(table["n"]) == {1}
+    assert set(table["expected"]) == {2}
     assert table["low"].isna().all(), "no interval from one seed"

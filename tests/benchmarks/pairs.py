@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from mechdistill.config import ExperimentConfig, RunConfig, expand, load_experiment
-from mechdistill.model import build, generate, to_transformer_lens
+from mechdistill.model import build, to_transformer_lens
 from mechdistill.runs import RunWriter
 from mechdistill.sandbox import CHUNK, Sandbox
 from mechdistill.training._loop import train_run
@@ -109,7 +109,7 @@ def cached_against_uncached(rounds: int, steps: int) -> list[float]:
     ratios = []
     for _ in range(rounds):
         again = seconds(lambda: uncached_sampler(model, prompts, length - 1, temperature=1.0, generator=generator))
-        ratios.append(again / seconds(lambda: generate(model, prompts, length - 1, generator=generator)))
+        ratios.append(again / seconds(lambda: model.generate(prompts, length - 1, generator=generator)))
     return ratios
 
 

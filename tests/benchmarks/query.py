@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mechdistill.config import expand, load_experiment, to_yaml
-from mechdistill.runs import sql
+from mechdistill.runs import _binding, sql
 from mechdistill.runs._tables import write_table
 from mechdistill.tables import METRICS_LOG, frame, with_run
 from tests.benchmarks.pairs import seconds
@@ -58,7 +58,8 @@ def _make_runs(folder: Path, n: int) -> list[pd.DataFrame]:
         when = pd.DataFrame({"step": step, "tokens": step * 2048})
         named = with_run(when, run=f"spt/seed-{seed}", arm="spt", seed=seed)
         tables.append(pd.concat([named, frame(METRICS_LOG, values)], axis=1))
-        write_table(run / "metrics.parquet", tables[-1])
-        (run / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
-        (run / "status.json").write_text(json.dumps(status))
+        owner = _binding.begin(run, text.replace("\nseed: 0\n", f"\nseed: {seed}\n"), {"conditions": {}})
+        write_table(run / "metrics.parquet", tables[-1], owner)
+        held = _binding.Held(("metrics.parquet",))
+        (run / "status.json").write_text(json.dumps(_binding.sealed(status, owner.identity, held)))
     return tables

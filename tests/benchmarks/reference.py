@@ -78,7 +78,7 @@ def choice_loop(sandbox: Sandbox, n_sequences: int) -> np.ndarray:
 def uncached_sampler(
     model: Model, prompts: Tensor, n_new: int, *, temperature: float, generator: torch.Generator
 ) -> Tensor:
-    """A sampler that reads the whole sequence again for every token; its draws are those of `generate`."""
+    """A sampler that reads the whole sequence again for every token; its draws are those of `model.generate`."""
     tokens = prompts
     for _ in range(n_new):
         logits = model(tokens)[:, -1]

@@ -13,18 +13,23 @@ from mechdistill.circuits import (
     displaced,
     head_scores,
     parse_head,
+    removed,
     replaced,
     standouts,
 )
+from mechdistill.circuits.ablation import Stream, clean_streams, random_subspace
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
 from mechdistill.positions import EvaluationSet, masked_mean, predict
 from tests.helpers import induction_network, transformer, world
 
 
-def setup(seed: int = 0):
+def setup(seed: int = 0, output: float = 1.0):
     sandbox = world(seq_len=24)
     model = transformer(d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, seed=seed, attn_only=False)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.W_O *= output
     data = EvaluationSet.held_out(sandbox, 16)
     return model, data, clean_outputs(model, data)
 
@@ -91,6 +96,51 @@ def test_the_control_moves_the_stream_by_the_same_distance_elsewhere() -> None:
     assert not torch.allclose(first, second, atol=1e-3)
 
 
+def test_a_removed_subspace_is_of_the_edits_rank_and_size_and_nothing_is_left_in_it() -> None:
+    """And a rotated edit leaves everything there: it is no control for what is lost."""
+    model, data, outputs = setup(output=3.0)
+    heads = (Head(1, 0),)
+    d = model.config.d_model
+    clean = clean_streams(model, data)
+    for ablation in ABLATIONS.values():
+        instead = replaced(outputs, ablation)
+        streams = [Stream(*pair) for pair in zip(clean, replaced(clean, ablation), strict=True)]
+        damages = (
+            ablated(model, heads, instead),
+            removed(model, heads, instead, outputs, streams, torch.Generator().manual_seed(0)),
+            removed(model, heads, instead, outputs, streams, torch.Generator().manual_seed(1)),
+            displaced(model, heads, instead, outputs, torch.Generator().manual_seed(0)),
+        )
+        edits = []
+        for damage in damages:
+            with damage:
+                _, cache = model.run_with_cache(data.tokens, names_filter="blocks.1.hook_resid_mid")
+            edits.append((cache["blocks.1.hook_resid_mid"] - clean[1][:, :, 0]).flatten(0, 1).double())
+        size = [edit.square().sum(dim=1).mean().item() for edit in edits]
+        rank = [torch.linalg.matrix_rank(edit, rtol=1e-4).item() for edit in edits]
+        assert size == pytest.approx([size[0]] * 4, rel=1e-3)
+        assert rank == [model.config.d_model // model.config.n_heads] * 4
+        assert not torch.allclose(edits[1], edits[2], atol=1e-2)
+        stream = clean[1][:, :, 0].flatten(0, 1).double()
+        left = [torch.linalg.matrix_rank((stream + edit).T.cov(), rtol=1e-8).item() for edit in edits[1:]]
+        assert left == [d - rank[0], d - rank[0], d]
+
+
+def test_a_random_subspace_holds_what_is_asked_for_if_any_of_its_rank_can() -> None:
+    generator = torch.Generator().manual_seed(0)
+    axes = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]  # mean squares
+    change = torch.diag((6 * torch.tensor(axes)).sqrt())
+    for rank, size, expected in ((2, 0.35, 2), (2, 4.5, 2), (3, 2.0, 3), (6, 2.1, 2), (6, 100.0, 5), (1, 0.05, 1)):
+        delta = torch.zeros(6, 6)
+        delta[range(rank), range(rank)] = (6 * size / rank) ** 0.5
+        basis = random_subspace(change, delta, generator)
+        assert basis.shape == (6, expected)
+        torch.testing.assert_close(basis.T @ basis, torch.eye(expected, dtype=torch.float64))
+        reached = (change.double() @ basis).square().sum().item() / 6
+        within = min(max(size, sum(axes[:expected])), sum(axes[-expected:]))
+        assert reached == pytest.approx(within, rel=1e-3)
+
+
 def test_effects_are_differences_to_the_intact_model() -> None:
     model, data, outputs = setup()
     table = ablate(model, data, CopyCircuit((Head(1, 0),), (Head(0, 1),)), torch.Generator().manual_seed(0))
@@ -130,7 +180,10 @@ def test_knocking_out_the_hand_built_circuit_costs_the_copying() -> None:
     assert cost["lookup"] > 0.5
     assert cost["previous-token"] > 0.5
     assert abs(cost["lookup: outside"]) < 1e-6, "the other head writes nothing"
-    assert cost["lookup"] > 5 * cost["lookup: random subspace"]
+    assert cost["lookup"] > 5 * cost["lookup: rotated edit"]
+    draws = table[(table["what"] == "lookup: removed subspace") & (table["metric"] == "copy-loss-delta")]["value"]
+    assert len(draws) == 5
+    assert draws.std() > 0
 
 
 def test_an_untrained_model_has_no_circuit() -> None:

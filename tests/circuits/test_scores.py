@@ -1,13 +1,15 @@
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
-from mechdistill.circuits import SCORES, HeadView, attention_to, head_scores
+from mechdistill.circuits import SCORES, HeadView, _view, attention_to, head_scores
 from mechdistill.circuits._probes import repeated_blocks
+from mechdistill.circuits.scores import p_beyond
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
 from mechdistill.sandbox import Sandbox
-from tests.helpers import induction_network, transformer, world
+from tests.helpers import induction_network, only, transformer, world
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -142,6 +144,15 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
                 assert one(scores, metric, layer, head)["value"] == pytest.approx(by_loop, abs=1e-5), metric
 
 
+def test_one_query_of_each_sequence_costs_no_whole_patterns(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = HeadView(transformer(d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len))
+    tokens, query = sandbox.evaluation(5).tokens, torch.tensor([3, 31, 0, 8, 20])
+    monkeypatch.setattr(_view, "_PATTERN_BYTES", 2 * 4 * 2 * 2 * 32**2)  # two sequences at a time
+    for rows, patterns in zip(view.attention_from(tokens, query), view.patterns(tokens), strict=True):
+        for i, q in enumerate(query):
+            torch.testing.assert_close(rows[i], patterns[i, :, q])
+
+
 def test_uniform_attention_scores_chance_exactly(sandbox: Sandbox) -> None:
     model = induction_network(sandbox.vocab, sandbox.seq_len, sharpness=0.0)
     scores = head_scores(model, sandbox, generator())
@@ -164,11 +175,24 @@ def test_scoring_leaves_no_hooks_and_repeats_to_the_bit(sandbox: Sandbox) -> Non
     assert not any(hook.has_hooks() for hook in model.hook_points())
 
 
-def test_a_world_without_triggers_is_scored_on_all_queries() -> None:
-    sandbox = world(triggers={"count": 0})
+@pytest.mark.parametrize("triggers", [{"count": 0}, only(kind="bernoulli", rate=0.3)], ids=str)
+def test_a_world_without_fixed_triggers_is_scored_on_all_queries_under_one_name(triggers: dict) -> None:
+    sandbox = world(triggers=triggers)
     scores = head_scores(induction_network(sandbox.vocab, sandbox.seq_len), sandbox, generator())
-    assert "trigger-lookup" not in set(scores["metric"])
+    assert ("trigger-lookup" in set(scores["metric"])) == ("rate" in triggers)
+    assert "induction-general" not in set(scores["metric"])
     assert one(scores, "induction", 1, 0)["value"] >= 0.95
+    values = scores.pivot(index=["layer", "head"], columns="metric", values="value")
+    assert not values.T.duplicated().any(), "no two names of the same numbers"
+
+
+def test_p_is_that_of_a_t_test_over_sequences_for_all_heads_together() -> None:
+    excess = 0.12 + 0.1 * torch.randn(2, 9, 3, generator=generator())
+    expected = stats.ttest_1samp(excess.double().numpy(), 0.1, axis=1, alternative="greater").pvalue * 6
+    assert p_beyond(excess).numpy() == pytest.approx(expected.clip(max=1))
+    assert (p_beyond(torch.full((1, 4, 2), 0.5)) < 1e-9).all(), "no spread at all"
+    assert (p_beyond(torch.full((1, 4, 2), 0.1)) > 0.1).all()
+    assert (p_beyond(torch.ones(1, 1, 2)) == 1).all(), "one sequence says nothing"
 
 
 def test_a_model_without_heads_is_refused() -> None:

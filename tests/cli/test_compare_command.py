@@ -8,8 +8,7 @@ from mechdistill.config import to_yaml
 from mechdistill.runs import Experiment
 from mechdistill.tables import COMPARISON
 from mechdistill.training import train
-from tests.cli.test_cli import mechdistill
-from tests.helpers import micro
+from tests.helpers import mechdistill, micro
 from tests.training.test_training import opened
 
 
@@ -26,6 +25,8 @@ def test_compare_prints_a_table_says_what_is_inconclusive_and_writes_a_figure(th
     for text in ("copy-excess, arm minus baseline (primary)", "dpt", "spt", "95 % interval"):
         assert text in result.stdout
     assert "inconclusive; 3 pairs find a difference of" in result.stderr
+    assert "formation-tokens, dpt: nothing formed in either arm by 1536 tokens" in result.stderr
+    assert "used: 6 of the 6 runs that the experiment names" in result.stderr
     assert (three_seeds.path / "figures/compare.html").exists()
 
 
@@ -40,7 +41,7 @@ def test_compare_json_is_one_document_with_the_columns_of_the_table(three_seeds:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{x}", "--baseline", "nobody"], "--baseline nobody: no finished run of that arm"),
+        (["{x}", "--baseline", "nobody"], "baseline='nobody': no finished run of that arm"),
         (["{x}", "{x}", "--baseline", "spt"], "--baseline spt: two directories are compared arm by arm"),
         (["{x}/spt/seed-0"], "is one run; give its experiment's directory"),
         (["{x}", "--formed", "2"], "--formed"),

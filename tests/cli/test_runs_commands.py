@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mechdistill.cli import main
 from mechdistill.runs import Experiment, Run, load, sql
+from tests import helpers
 
 
 class Result:
@@ -26,22 +26,10 @@ class Result:
 
 
 @pytest.fixture
-def mechdistill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process, which need not import torch again."""
-
+def mechdistill() -> Any:
     def run(*arguments: object) -> Result:
-        import warnings
-
-        monkeypatch.setattr(sys, "argv", ["mechdistill", *map(str, arguments)])
-        code = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code if isinstance(stop.code, int) else 1
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
+        result = helpers.mechdistill(*arguments)
+        return Result(result.returncode, result.stdout, result.stderr)
 
     return run
 
@@ -155,15 +143,17 @@ def test_show_tells_one_run(mechdistill: Any, folder: Path) -> None:
     run = Run(folder / "one/dpt/seed-0")
     shown = mechdistill("runs", "show", run.path)
     assert shown.code == 0, shown.err
-    for text in ("finished, step 24 of 24", "10, from step 0 to 24", "KL(teacher ‖ student)", "torch", "copy_accuracy"):
+    for text in ("finished, step 24 of 24", "10, from step 0 to 24", "KL(teacher ‖ student)", "torch", "copy-accuracy"):
         assert text in shown.out
     (row,) = mechdistill("runs", "show", run.path, "--json").rows
     assert row["checkpoints"] == run.steps
     assert row["config"] == run.config.model_dump(mode="json")
-    assert row["provenance"] == json.loads((run.path / "provenance.json").read_text())
+    stored = json.loads((run.path / "provenance.json").read_text())
+    assert row["provenance"] == {key: value for key, value in stored.items() if key != "binding"}
     metrics = run.metrics().query("step == 24 and metric == 'copy-accuracy' and occurrence == '2+'")
-    assert row["copy_accuracy"] == metrics["value"].item()
-    (run.path / "status.json").unlink()
+    assert row["copy-accuracy"] == metrics["value"].item()
+    for file in ("status.json", "metrics.jsonl", "metrics.parquet", "targets.parquet"):
+        (run.path / file).unlink()
     shutil.rmtree(run.path / "checkpoints")
     waiting = mechdistill("runs", "show", run.path)
     assert "waiting" in waiting.out

@@ -23,7 +23,7 @@ BAD = {
     "trainig.lr=3": "did you mean 'training",
     "arms.dpt-90.alpha=1.2": "arms.dpt-90.alpha=1.2: must be less than or equal to 1",
     "arms.dpt-90.alpha=true": "arms.dpt-90.alpha=True: must be a number",
-    "arms.dpt-90.teacher=nobody": "arms.dpt-90.teacher=nobody: must name an entry of teachers (defined: half-formed)",
+    "arms.dpt-90.teacher=nobody": "must name an entry of teachers (defined: half-formed, imperfect, oracle)",
     "arms.dpt-90.teacher=null": "arms.dpt-90.alpha=0.9: needs a teacher",
     "arms.spt.temperature=2.0": "arms.spt.alpha=0: temperature would have no effect",
     "arms.teachers={}": "'teachers' is a reserved name",
@@ -274,10 +274,6 @@ ORACLE = {"oracle": {"kind": "oracle"}}
             },
             "arms.x.teacher=c: teachers.c.tokens=65 are more than the student's own 64",
         ),
-        (
-            {"arms": {"x": {"alpha": 0.5, "teacher": "young", "divergence": {"kind": "normalised-jsd", "floor": 0.1}}}},
-            "arms.x.divergence.floor=0.1: has no effect at beta=0.5",
-        ),
         ({"arms": {"x": {"alpha": 0.5, "teacher": "young", "temperature": 1e-3}}}, "arms.x.temperature=0.001: must be"),
         ({"teachers": {"young": {"seed": -1}}}, "teachers.young.seed=-1: must be"),
         (
@@ -328,7 +324,7 @@ def test_every_teacher_and_objective_survives_the_resolved_file() -> None:
             "blind": {"kind": "bigram"},
             "flat": {"kind": "uniform"},
             "noisy": {"kind": "noisy", "of": "young", "below": 0.5},
-            "counted": {"kind": "count", "tokens": 1e3, "data": "fresh"},
+            "counted": {"kind": "count", "tokens": 1000, "data": "fresh"},
             "growing": {"kind": "progressive", "of": "young", "stages": [[0, 0.5], [0.5, 1]]},
             "mean": {"kind": "ensemble", "of": ["oracle", "blind"]},
             "tuned": {"kind": "tilted", "beta": 0.5},
@@ -363,7 +359,7 @@ def test_a_teacher_that_no_arm_uses_is_not_trained() -> None:
     assert "teachers/idle/seed-0" not in {str(run.path) for run in expand(config)}
 
 
-@given(st.integers(1, 10**9), st.integers(1, 512), st.integers(8, 512))
+@given(st.integers(1, 10**8), st.integers(1, 512), st.integers(8, 512))
 def test_steps_cover_the_token_budget(tokens: int, batch: int, seq_len: int) -> None:
     config = micro(sandbox={"seq_len": seq_len}, training={"tokens": tokens, "batch": batch})
     assert expand(config)[-1].steps == math.ceil(tokens / (batch * seq_len))

@@ -104,3 +104,14 @@ def test_memory_is_that_of_a_chunk_however_many_the_sequences() -> None:
     few, many = peak(64, chunk), peak(1024, chunk)
     numbers = 960 * 16 * 4 * 40  # what a few numbers and their means take at each further position
     assert many - few < numbers < peak(1024, 2**30) / 10, "and the control: as one chunk it takes much more"
+
+
+def test_memory_of_long_sequences_is_no_square_of_their_length() -> None:
+    sandbox = world(seq_len=2048)
+    sandbox.no_matching_guesser  # noqa: B018  (chosen once a world, on other sequences)
+    data = EvaluationSet(sandbox, sandbox.evaluation(64))
+    with Peak() as watched:
+        assert data.copyable.any()
+        assert data.oracle_loss.isfinite().all()
+        assert data.no_matching_hits.sum() > 0
+    assert watched.peak < 2**28 <= 64 * 2048**2, "every pair of positions would take a byte at least"

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mechdistill.config import load_experiment
 from mechdistill.evals import describe, inline_metrics, row_curves
+from mechdistill.evals._world import mean_error
 from mechdistill.positions import EvaluationSet, Positions, predict
+from mechdistill.sandbox import Sandbox
 from tests.helpers import only, transformer, world
 
 
@@ -97,6 +100,7 @@ def test_the_description_of_a_world_adds_up(triggers: dict) -> None:
     assert stationary["value"].sum() == pytest.approx(1)
     assert stationary["row_entropy"].tolist() == pytest.approx(sandbox.row_entropy.tolist())
     assert of["oracle-loss"] <= of["bigram-loss"] + 1e-6
+    assert ("no-matching-exact" in of) == (triggers != {"count": 0})
     assert of["uniform-loss"] == pytest.approx(math.log(12))
     shares = table[table["position"].notna()].pivot(index="position", columns="metric", values="value")
     assert (shares["copyable-share"] - shares["simulated-share"]).abs().mean() < 0.03
@@ -107,3 +111,51 @@ def test_the_description_of_a_world_adds_up(triggers: dict) -> None:
         assert of["no-matching-accuracy"] < of["oracle-copy-accuracy"] <= 1
         expected = float((sandbox.stationary * sandbox.rate).sum())
         assert of["trigger-share"] == pytest.approx(expected, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    "triggers",
+    [{"count": 1, "noise": 0.2}, {"count": 2, "targets": "row"}, {"kind": "bernoulli", "rate": 0.4, "noise": 0.1}],
+)
+def test_the_best_bigram_is_the_mean_law_at_each_token_and_no_table_loses_less(triggers: dict) -> None:
+    sandbox = world(seq_len=24, triggers=only(triggers))
+    law = torch.zeros(12, 12, dtype=torch.float64)
+    for part in range(4):
+        data = sandbox.batch(5, 2048 * part, 2048)
+        law.index_add_(0, data.tokens.flatten(), sandbox.law(data.tokens).exp().double().flatten(0, 1))
+    fitted, ours = law / law.sum(1, keepdim=True), torch.tensor(sandbox.best_bigram)
+    share = law.sum(1) / law.sum()
+    assert float((share[:, None] * (ours - fitted).abs()).sum()) < 0.03
+    fresh = sandbox.batch(6, 0, 4096)
+    losses = {
+        name: float(-table[fresh.tokens, fresh.next_tokens].log().mean())
+        for name, table in (("ours", ours), ("fitted", fitted), ("rows", torch.tensor(sandbox.pi)))
+    }
+    assert losses["ours"] == pytest.approx(losses["fitted"], abs=2e-3)
+    assert losses["ours"] < losses["rows"] - 0.01
+
+
+def test_what_copying_is_worth_in_the_default_world() -> None:
+    table = describe(Sandbox(load_experiment(None, preset_name="quickstart", settings=[]).sandbox))
+    of = table[table["row"].isna() & table["position"].isna()].set_index("metric")["value"]
+    assert of["bigram-loss"] == pytest.approx(2.219, abs=0.01)
+    assert of["oracle-loss"] == pytest.approx(1.766, abs=0.001)
+    assert of["bigram-loss"] - of["oracle-loss"] == pytest.approx(0.45, abs=0.01)
+    assert of["no-matching-exact"] == 1
+    errors = table[table["row"].isna() & table["position"].isna()].set_index("metric")["error"]
+    assert 0 < errors["copyable-share"] < 0.0005
+    # of a draw of 1024 sequences: the expectations are 2.2184, 1.793 and .547
+    for metric, expected in (("bigram-loss", 2.2184), ("oracle-loss", 1.793), ("no-matching-accuracy", 0.547)):
+        assert abs(of[metric] - expected) < 4 * errors[metric] < 0.07
+
+
+def test_the_error_of_a_mean_over_masked_positions_is_that_of_many_draws() -> None:
+    """Positions of a sequence go together, and sequences have different numbers of them."""
+    generator = torch.Generator().manual_seed(0)
+    means, errors = [], []
+    for _ in range(400):
+        mask = torch.rand(64, 10, generator=generator) < torch.rand(64, 1, generator=generator)
+        values = torch.randn(64, 1, generator=generator) + torch.randn(64, 10, generator=generator)
+        means.append(float(values[mask].mean()))
+        errors.append(mean_error(values, mask))
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)

@@ -38,8 +38,9 @@ def assert_exact(options: dict) -> None:
 
 
 @pytest.mark.parametrize("mlp", MLPS, ids=label)
-def test_logits_equal_the_bridges_over_the_whole_grid(mlp: dict) -> None:
-    for options in grid():
+def test_logits_equal_the_bridges_over_the_grid(mlp: dict) -> None:
+    """Every other combination, others for each MLP: five has no factor in common with the grid's axes."""
+    for options in (each for i, each in enumerate(grid()) if (i + MLPS.index(mlp)) % 5 < 2):
         if not (mlp.get("act") == "swiglu" and options["biases"]):
             assert_exact({**mlp, **options})
 

@@ -6,7 +6,7 @@ from scipy import stats
 from torch import Tensor
 
 from mechdistill.errors import MechdistillError
-from mechdistill.model import Bigram, Transformer, generate
+from mechdistill.model import Bigram, Transformer
 from tests.benchmarks.reference import uncached_sampler
 from tests.helpers import transformer
 from tests.model.options import COVER, label
@@ -118,7 +118,7 @@ def test_a_cache_refuses_what_it_cannot_hold() -> None:
 @pytest.mark.parametrize("options", COVER, ids=label)
 def test_generation_equals_the_uncached_samplers(options: dict, temperature: float) -> None:
     model = transformer(**options).double()
-    ours = generate(model, TOKENS[:, :4], 12, temperature=temperature, generator=seeded())
+    ours = model.generate(TOKENS[:, :4], 12, temperature=temperature, generator=seeded())
     theirs = uncached_sampler(model, TOKENS[:, :4], 12, temperature=temperature, generator=seeded())
     assert torch.equal(ours, theirs)
     assert torch.equal(ours[:, :4], TOKENS[:, :4])
@@ -130,9 +130,9 @@ def test_a_hook_acts_on_generation_as_without_a_cache() -> None:
     def turn_off(z: Tensor, hook: object) -> None:
         z[:, :, 0] = 0
 
-    plain = generate(model, TOKENS[:, :2], 14, generator=seeded())
+    plain = model.generate(TOKENS[:, :2], 14, generator=seeded())
     with model.hooks(fwd_hooks=[("blocks.1.attn.hook_z", turn_off)]):
-        ours = generate(model, TOKENS[:, :2], 14, generator=seeded())
+        ours = model.generate(TOKENS[:, :2], 14, generator=seeded())
         theirs = uncached_sampler(model, TOKENS[:, :2], 14, temperature=1.0, generator=seeded())
     assert torch.equal(ours, theirs)
     assert not torch.equal(ours, plain)
@@ -150,7 +150,7 @@ def test_sampled_frequencies_are_the_models_law(kind: str, temperature: float) -
         model = Bigram(d_vocab=5, n_ctx=16).requires_grad_(False)
         model.table.normal_(generator=seeded(3))
     prompt = torch.tensor([[1, 4, 0]])
-    draws = generate(model, prompt.expand(20_000, -1), 2, temperature=temperature, generator=seeded(4))
+    draws = model.generate(prompt.expand(20_000, -1), 2, temperature=temperature, generator=seeded(4))
     first = torch.bincount(draws[:, 3], minlength=5)
     law = (model(prompt)[0, -1] / temperature).double().softmax(-1)
     assert stats.chisquare(first, law * first.sum()).pvalue > 1e-3
@@ -167,41 +167,43 @@ def test_temperature_zero_is_the_limit_of_small_temperatures() -> None:
     for model in (transformer(), Bigram(d_vocab=12, n_ctx=16).requires_grad_(False)):
         if isinstance(model, Bigram):
             model.table.normal_(generator=seeded(3))
-        greedy = generate(model, TOKENS[:, :3], 13, temperature=0.0, generator=seeded(1))
-        assert torch.equal(greedy, generate(model, TOKENS[:, :3], 13, temperature=1e-30, generator=seeded(2)))
+        greedy = model.generate(TOKENS[:, :3], 13, temperature=0.0, generator=seeded(1))
+        assert torch.equal(greedy, model.generate(TOKENS[:, :3], 13, temperature=1e-30, generator=seeded(2)))
         assert torch.equal(greedy[:, 3:], model(greedy)[:, 2:-1].argmax(-1))
 
 
 def test_the_generator_alone_decides_the_draws() -> None:
     model = transformer()
-    once, again, other = (generate(model, TOKENS[:, :1], 15, generator=seeded(seed)) for seed in (0, 0, 1))
+    once, again, other = (model.generate(TOKENS[:, :1], 15, generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
     state = torch.get_rng_state()
-    generate(model, TOKENS[:, :1], 15, generator=seeded())
+    model.generate(TOKENS[:, :1], 15, generator=seeded())
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(generate(model, TOKENS, 0, generator=seeded()), TOKENS)
+    assert torch.equal(model.generate(TOKENS, 0, generator=seeded()), TOKENS)
 
 
 def test_generation_keeps_no_gradients_and_leaves_no_hooks() -> None:
     model = transformer().requires_grad_(True)
-    generate(model, TOKENS[:, :1], 4, generator=seeded())
+    model.generate(TOKENS[:, :1], 4, generator=seeded())
     assert not any(hook.has_hooks() for hook in model.hook_points())
 
 
 @pytest.mark.parametrize(
-    ("prompts", "n_new", "temperature", "message"),
+    ("prompts", "max_new_tokens", "temperature", "message"),
     [
-        (TOKENS, 1, 1.0, "n_new=1: 16 prompt tokens and 1 new ones exceed n_ctx=16; ask for at most 0"),
+        (TOKENS, 1, 1.0, "max_new_tokens=1: exceeds, with 16 prompt tokens, n_ctx=16; ask for at most 0"),
         (TOKENS[:, :4], 13, 1.0, "at most 12"),
-        (TOKENS[:, :4], -1, 1.0, "n_new=-1"),
-        (TOKENS[:, :0], 1, 1.0, "at least one token"),
+        (TOKENS[:, :4], -1, 1.0, "max_new_tokens=-1"),
+        (TOKENS[:, :0], 1, 1.0, "not empty"),
         (TOKENS[:, :4], 1, -0.1, "temperature=-0.1"),
         (TOKENS[:, :4], 1, float("nan"), "temperature=nan"),
         (TOKENS[:, :4], 1, float("inf"), "temperature=inf"),
     ],
 )
-def test_what_cannot_be_generated_is_refused(prompts: Tensor, n_new: int, temperature: float, message: str) -> None:
+def test_what_cannot_be_generated_is_refused(
+    prompts: Tensor, max_new_tokens: int, temperature: float, message: str
+) -> None:
     for model in (transformer(), Bigram(d_vocab=12, n_ctx=16)):
         with pytest.raises(MechdistillError, match=message):
-            generate(model, prompts, n_new, temperature=temperature, generator=seeded())
+            model.generate(prompts, max_new_tokens, temperature=temperature, generator=seeded())

@@ -37,6 +37,8 @@ def test_the_names_that_users_type_are_there() -> None:
         names |= {f"blocks.{layer}.hook_{name}" for name in block}
         names |= {f"blocks.{layer}.attn.hook_{n}" for n in ("q", "k", "v", "z", "pattern", "attn_scores", "result")}
         names |= {f"blocks.{layer}.mlp.hook_{name}" for name in ("pre", "post")}
+        names |= {f"blocks.{layer}.{ln}.hook_{name}" for ln in ("ln1", "ln2") for name in ("scale", "normalized")}
+    names |= {"ln_final.hook_scale", "ln_final.hook_normalized"}
     assert names == set(all_hooks())
 
 
@@ -188,6 +190,55 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, hint: str) -> No
             use()
         assert hint in str(error.value)
     model(TOKENS)
+    assert not any(hook.has_hooks() for hook in model.hook_points())
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize("what", ["scale", "normalized"])
+def test_an_edit_at_a_norm_means_the_same_to_heads_with_inputs_of_their_own(norm: str, what: str) -> None:
+    """Each head's own norm takes over what is changed of the shared one, in value and in gradient."""
+    model = transformer(norm=norm, attn_only=False).double()
+    edit = (f"blocks.1.ln1.hook_{what}", lambda x, hook: x * torch.linspace(0.5, 1.5, 16)[None, :, None])
+    listen = [(f"blocks.1.hook_{part}_input", lambda x, hook: None) for part in "qkv"]
+    together = model.run_with_hooks(TOKENS, fwd_hooks=[edit])
+    torch.testing.assert_close(model.run_with_hooks(TOKENS, fwd_hooks=[edit, *listen]), together)
+    assert not torch.allclose(model(TOKENS), together)
+    one_head = (listen[0][0], lambda x, hook: x * (torch.arange(2) == 0)[:, None])
+    normalized = model.run_with_cache(TOKENS)[1]["blocks.1.attn.hook_q"]
+    with model.hooks(fwd_hooks=[one_head, edit]):
+        edited = model.run_with_cache(TOKENS)[1]["blocks.1.attn.hook_q"]
+    assert not torch.allclose(edited[:, :, 1], normalized[:, :, 1])
+    gradients = []
+    for hooks in ([edit], [edit, *listen]):
+        seen: list[torch.Tensor] = []
+        model.requires_grad_(True)
+        backward = [(edit[0], lambda g, hook, seen=seen: seen.append(g.clone()))]
+        with model.hooks(fwd_hooks=hooks, bwd_hooks=backward):
+            model(TOKENS, "loss").backward()
+        gradients.append(seen[0])
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x: x[:1], r"returned shape \[1, 16, 2, 8\]; must be \[2, 16, 2, 8\]"),
+        (lambda x: x.mean(), r"returned shape \[\]; must be"),
+        (lambda x: x.double(), "returned dtype torch.float64; must be torch.float32"),
+        (lambda x: x.to("meta"), "returned device meta; must be cpu"),
+        (lambda x: x.tolist(), "returned list; must be a tensor or None"),
+        (lambda x: 0.0, "returned float; must be a tensor or None"),
+        (lambda x: [x.unsqueeze_(0), None][1], r"returned shape \[1, 2, 16, 2, 8\]"),
+    ],
+)
+def test_what_would_be_broadcast_or_cast_is_refused_by_the_hooks_name(change: object, says: str) -> None:
+    model = transformer().requires_grad_(True)
+    name = "blocks.1.attn.hook_z"
+    with pytest.raises(MechdistillError, match=f"hook at {name}: {says}"):
+        model.run_with_hooks(TOKENS, fwd_hooks=[(name, lambda x, hook: change(x))])
+    if "1, 2, 16" not in says:  # a gradient has no copy to spoil
+        with model.hooks(bwd_hooks=[(name, lambda g, hook: change(g))]), pytest.raises(MechdistillError, match=says):
+            model(TOKENS, "loss").backward()
     assert not any(hook.has_hooks() for hook in model.hook_points())
 
 

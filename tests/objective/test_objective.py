@@ -207,11 +207,8 @@ def test_reverse_kl_against_a_teacher_that_excludes_tokens_is_refused_unless_flo
     next_tokens = torch.zeros(8, 16, dtype=torch.long)
     with pytest.raises(MechdistillError, match=r"divergence=reverse-kl: infinite.*set divergence.floor"):
         objective(divergence="reverse-kl").loss(at, next_tokens)
-    with pytest.raises(MechdistillError, match=r"set divergence\.floor"):
-        objective(divergence={"kind": "normalised-jsd", "beta": 1.0}).loss(at, next_tokens)
-    for kind in ({"kind": "reverse-kl"}, {"kind": "normalised-jsd", "beta": 1.0}):
-        loss = objective(alpha=1.0, divergence={**kind, "floor": 1e-3}).loss(at, next_tokens)
-        p = 0.999 * at.teacher_log_probs.exp() + 0.001 / 12
-        q = at.student_log_probs.exp()
-        torch.testing.assert_close(loss.total, (q * (q / p).log()).sum(-1).mean())
+    loss = objective(alpha=1.0, divergence={"kind": "reverse-kl", "floor": 1e-3}).loss(at, next_tokens)
+    p = 0.999 * at.teacher_log_probs.exp() + 0.001 / 12
+    q = at.student_log_probs.exp()
+    torch.testing.assert_close(loss.total, (q * (q / p).log()).sum(-1).mean())
     assert objective(divergence={"kind": "jsd"}).loss(at, next_tokens).total.isfinite()

@@ -12,10 +12,11 @@ from ruamel.yaml import YAML
 
 import mechdistill as md
 from mechdistill.errors import MechdistillError
-from mechdistill.runs import Experiment, Run, RunWriter, list_runs, load
+from mechdistill.runs import Experiment, Run, list_runs, load
+from mechdistill.runs._tables import write_table
 from mechdistill.runs._weights import load_weights, save_weights
 from mechdistill.training import train
-from tests.helpers import copied, micro, only
+from tests.helpers import copied, micro, only, rewritten
 
 
 @pytest.fixture
@@ -90,10 +91,9 @@ def test_the_machine_and_its_user_stay_at_home(tmp_path: Path) -> None:
     train(micro(sandbox={"rows": rows}), home / "runs")
     source = Experiment(home / "runs")
     for run in source.runs:
-        path = run.path / "provenance.json"
-        record = json.loads(path.read_text()) | {"host": "alices-laptop", "user": "alice", "cwd": str(home)}
-        record["conditions"]["library"] = str(home / "lib.so")
-        path.write_text(json.dumps(record | {"revision": "0123abc"}))
+        private = {"host": "alices-laptop", "user": "alice", "cwd": str(home), "library": str(home / "lib.so")}
+        packages = run.provenance["packages"] | {"library": private["library"]}
+        rewritten(run.path, "provenance.json", revision="0123abc", packages=packages, **private)
         weights = load_weights(run.path / "checkpoints/step-00000000.safetensors")
         metadata = {**weights.metadata, "author": "alice"}
         save_weights(run.path / "checkpoints/step-00000000.safetensors", weights.tensors, metadata)
@@ -113,7 +113,7 @@ def test_the_machine_and_its_user_stay_at_home(tmp_path: Path) -> None:
     record = json.loads(published["spt/seed-0/provenance.json"])
     assert record["packages"]["torch"] == torch.__version__
     assert record["revision"] == "0123abc"
-    assert record["conditions"]["library"] == "lib.so"
+    assert record["packages"]["library"] == "lib.so"
     assert "put `novel.txt` (SHA-256" in published["README.md"].decode()
 
 
@@ -165,20 +165,27 @@ def test_the_cards_own_code_runs(trained: Experiment, tmp_path: Path, folder: st
 
 def test_what_the_metrics_know_of_the_teacher_is_told(copy: Path, tmp_path: Path) -> None:
     run = copy / "dpt/seed-0"
-    (run / "metrics.parquet").unlink()
-    writer = RunWriter(copy, Run(run).config)
-    writer.log(30, 30 * 64, [{"metric": "teacher-copy-accuracy", "value": 0.4321, "occurrence": "2+"}])
-    writer.log(31, 31 * 64, [{"metric": "loss", "value": 1.0}])
+    rows = [{"step": 30, "metric": "teacher-copy-accuracy", "value": 0.4321, "occurrence": "2+"}]
+    rows.append({"step": 31, "metric": "loss", "value": 1.0})
+    more = Run(run).metrics().iloc[:2].assign(**{key: pd.Series([row.get(key) for row in rows]) for key in rows[0]})
+    table = pd.concat([Run(run).metrics(), more.astype(Run(run).metrics().dtypes)], ignore_index=True)
+    write_table(run / "metrics.parquet", table, Run(run).owner)
     md.publish(Run(run), tmp_path / "out")
     assert "| dpt/seed-0 | teacher-copy-accuracy | 2+ |  | 0.4321 |" in (tmp_path / "out/README.md").read_text()
 
 
+def test_a_copy_inside_its_source_would_count_every_run_twice(copy: Path) -> None:
+    with pytest.raises(MechdistillError, match=r"lies inside .* whose runs would be there twice"):
+        md.publish(Experiment(copy), copy / "pub")
+    assert not (copy / "pub").exists()
+
+
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
 def test_an_unfinished_run_is_refused_by_name(copy: Path, tmp_path: Path, state: str) -> None:
-    path = copy / "dpt/seed-0/status.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"state": state}))
+    rewritten(copy / "dpt/seed-0", "status.json", state=state)
+    told = "interrupted" if state == "running" else state  # nobody holds the lock any more
     for source in (Experiment(copy), Run(copy / "dpt/seed-0")):
-        with pytest.raises(MechdistillError, match=f"is not finished .dpt/seed-0 is {state}"):
+        with pytest.raises(MechdistillError, match=f"is not finished .dpt/seed-0 is {told}"):
             md.publish(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     shutil.rmtree(copy / "dpt")

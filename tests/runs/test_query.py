@@ -16,7 +16,7 @@ from mechdistill.runs._find import identify
 from mechdistill.runs._tables import read_table, write_table
 from mechdistill.source import source_digest
 from mechdistill.tables import MEASURES, METRICS_LOG, ROW_CURVES, RUN_COLUMNS
-from tests.helpers import copied, micro
+from tests.helpers import copied, micro, unfinished
 
 OWN = ["experiment", "path"]
 
@@ -107,12 +107,10 @@ def test_views_have_their_columns_where_nothing_is_measured(tmp_path: Path) -> N
 def test_an_unfinished_runs_log_is_read(copy: Path) -> None:
     run = Run(copy / "copy/spt/seed-0")
     whole = sql("FROM metrics WHERE run = 'spt/seed-0'", copy)
-    (run.path / "metrics.parquet").unlink()
-    (run.path / "status.json").unlink()
+    unfinished(run.path)
     pd.testing.assert_frame_equal(sql("FROM metrics WHERE run = 'spt/seed-0'", copy), whole)
     state = list_runs(copy).set_index("run").loc["spt/seed-0"]
-    assert state["state"] == "waiting"
-    assert pd.isna(state["step"])
+    assert state["state"] == "interrupted"
 
 
 def test_a_run_by_itself_and_an_experiment_by_itself(copy: Path, tmp_path: Path) -> None:
@@ -171,7 +169,7 @@ def test_anothers_metrics_are_named(copy: Path) -> None:
     shutil.copy(copy / "copy/dpt/seed-0/metrics.parquet", copy / "copy/spt/seed-0/metrics.parquet")
     found, said = left_out(lambda: sql("SELECT DISTINCT path FROM metrics", copy))
     assert len(found) == 2
-    assert "is not about spt/seed-0" in said[0]
+    assert "spt/seed-0/metrics.parquet: belongs to another run" in said[0]
 
 
 def test_a_flipped_bit_anywhere_in_a_table_is_found_or_changes_nothing(copy: Path) -> None:
@@ -198,7 +196,7 @@ def test_a_flipped_bit_anywhere_in_a_table_is_found_or_changes_nothing(copy: Pat
 
 def test_a_damaged_log_is_named(copy: Path) -> None:
     run = copy / "copy/spt/seed-0"
-    (run / "metrics.parquet").unlink()
+    unfinished(run)
     log = (run / "metrics.jsonl").read_text()
     for damaged in (log.replace('"metric"', '"metric', 1), "[1]\n" + log, log.replace('"step": 0', '"step": "x"', 1)):
         (run / "metrics.jsonl").write_text(damaged)
@@ -225,7 +223,8 @@ def test_the_newest_table_of_a_checkpoint_counts_and_the_older_is_named(measured
     (older,) = run.glob(f"tables/row-curves-{24:08d}-*.parquet")
     columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
     newer = read_table(older, columns).assign(value=7.0)
-    write_table(run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet", newer, Measured(source_digest(), {}))
+    file = run / f"tables/row-curves-{24:08d}-0123456789abcdef.parquet"
+    write_table(file, newer, Run(run).owner, Measured(source_digest(), {}))
     found, said = left_out(lambda: sql("SELECT DISTINCT value FROM row_curves", tmp_path))
     assert found["value"].tolist() == [7.0]
     assert [str(older) in line for line in said] == [True]
@@ -235,7 +234,8 @@ def test_tables_of_another_source_are_shown_and_said_to_be_in_one_line(measured:
     copy = Path(shutil.copytree(next(measured.glob("it*")), tmp_path / "copy"))
     columns = [column.name for column in (*RUN_COLUMNS, *ROW_CURVES.columns)]
     for path in copy.rglob("tables/row-curves-*.parquet"):
-        write_table(path, read_table(path, columns), Measured("0123456789abcdef", {}))
+        owner = Run(path.parent.parent).owner
+        write_table(path, read_table(path, columns), owner, Measured("0123456789abcdef", {}))
     found, said = left_out(lambda: sql("SELECT DISTINCT run FROM row_curves", tmp_path))
     assert len(found) == 3
     assert said == [

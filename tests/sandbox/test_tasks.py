@@ -2,28 +2,36 @@ import numpy as np
 import pytest
 import torch
 
-from mechdistill.sandbox import CHUNK, Sandbox, copyable_share, prompts
+from mechdistill.sandbox import CHUNK, Sandbox, prompts
 from tests.helpers import only, world
 
 WORLDS = [{"count": 1}, {"count": 2}, {"count": 2, "noise": 0.3}, {"kind": "bernoulli", "rate": 0.4}]
 
 
 @pytest.mark.parametrize("triggers", WORLDS)
-def test_simulated_shares_agree_with_computed_ones(triggers: dict) -> None:
+def test_shares_and_occurrence_agree_with_brute_simulation_within_their_standard_errors(triggers: dict) -> None:
     sandbox = world(seq_len=24, triggers=only(triggers))
-    computed = copyable_share(sandbox, draws=1500)
-    n = 6 * CHUNK
-    simulated = np.zeros(24)
-    for i in range(6):
-        data = sandbox.batch(7, i * CHUNK, CHUNK)
-        simulated += (sandbox.occurrence(data.tokens, data.triggers) >= 2).sum(0).numpy() / n
-    assert computed[0] == 0
-    spread = 0.02 if "kind" in triggers else 0  # drawn assignments have an error of their own
-    np.testing.assert_allclose(simulated, computed, atol=5 * np.sqrt(0.25 / n) + spread)
+    computed, n = sandbox.copyable_share(), 8 * CHUNK
+    batches = [sandbox.batch(7, i * CHUNK, CHUNK) for i in range(8)]
+    tokens = torch.cat([data.tokens for data in batches])
+    again = torch.cat([sandbox.occurrence(data.tokens, data.triggers) >= 2 for data in batches]).double()
+    assert computed.value[0] == 0
+    error = (again.std(0) / n**0.5).numpy()
+    assert (np.abs(again.mean(0).numpy() - computed.value) <= 5 * np.hypot(error, computed.error) + 1e-9).all()
+    assert computed.mean_error < 0.004
+    exact = triggers in WORLDS[:3]
+    assert exact == (computed.mean_error == 0) == (sandbox.stationary_error == 0), "121 joint targets are all taken"
+    # how often each token occurs: the frequency in sequences, not the law of a chain with averaged rows
+    frequency = torch.stack([(tokens == token).double().mean(1) for token in range(12)])  # [token, sequence]
+    error = np.hypot((frequency.std(1) / n**0.5).numpy(), sandbox.stationary_error)
+    assert sandbox.stationary.sum() == pytest.approx(1)
+    assert (np.abs(frequency.mean(1).numpy() - sandbox.stationary) <= 5 * error).all()
+    if triggers == {"count": 2}:
+        assert (np.abs(frequency.mean(1).numpy() - sandbox.start_law) > 5 * error).any(), "the old law would fail"
 
 
 def test_a_plain_chain_has_nothing_to_copy() -> None:
-    assert (copyable_share(world(triggers={"count": 0})) == 0).all()
+    assert (world(triggers={"count": 0}).copyable_share().value == 0).all()
 
 
 @pytest.fixture(params=[{"count": 3}, {"kind": "bernoulli", "rate": 0.3}])

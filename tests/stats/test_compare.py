@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechdistill.errors import MechdistillError
-from mechdistill.stats import bca, compare_twins, holm, paired
+from mechdistill.stats import adjusted, bca, compare_formation, compare_twins, holm, paired
 from mechdistill.tables import COMPARISON
 
 
@@ -76,7 +76,8 @@ def test_teachers_never_enter() -> None:
 def test_few_seeds_and_equal_twins_have_a_difference_but_no_interval() -> None:
     table = compare_twins(values(seeds=2), "spt")
     assert table["difference"].notna().all()
-    assert table[["low", "high", "p", "p_sign_flip", "p_holm", "bca_low", "minimum_detectable"]].isna().all(axis=None)
+    assert table[["low", "high", "p", "p_sign_flip", "bca_low", "minimum_detectable"]].isna().all(axis=None)
+    assert set(table["p_holm"]) == {1}, "asked, and not answered"
     assert set(table["note"]) == {"fewer than 3 pairs: no interval"}
     data = values(arms=("spt",))
     same = compare_twins(pd.concat([data, data.assign(arm="a-a")]), "spt")
@@ -92,7 +93,71 @@ def test_arms_without_a_shared_seed_say_so_and_unshared_metrics_have_no_row() ->
     assert apart["n"].tolist() == [0, 0]
     assert apart["difference"].isna().all()
     own = values()[:1].assign(arm="dpt-90", metric="teacher-agreement")
-    assert set(compare_twins(pd.concat([values(), own]), "spt")["metric"]) == {"copy-excess", "kl"}
+    both = pd.concat([values(), own])
+    assert set(compare_twins(both, "spt", ["kl"])["metric"]) == {"copy-excess", "kl"}
+    asked = cell(compare_twins(both, "spt", ["kl", "teacher-agreement"]), "teacher-agreement", "dpt-90")
+    assert (asked["n"], asked["note"], asked["p_holm"]) == (0, "not measured in spt", 1)
+
+
+def test_a_question_that_lost_its_runs_still_counts_among_those_asked() -> None:
+    """Losing runs must not make the other questions easier to answer."""
+    data = values()
+    lost = data[~((data["arm"] == "dpt-50") & (data["metric"] == "kl") & (data["seed"] > 0))]
+    table, lacking = compare_twins(data, "spt"), compare_twins(lost, "spt")
+    p = [cell(table, metric, arm)["p"] for metric, arm in (("kl", "dpt-90"), ("copy-excess", "dpt-90"))]
+    smallest = cell(lacking, "copy-excess", "dpt-90")
+    assert smallest["p"] == min(p) == lacking["p"].min()
+    assert smallest["p_holm"] == pytest.approx(min(1, 4 * smallest["p"])), "of four questions, though one has no answer"
+
+
+def formation(**runs: list[tuple[int, bool, int]]) -> pd.DataFrame:
+    """Arms given as (step, formed, last) by seed."""
+    rows = [(arm, seed, *run) for arm, of in runs.items() for seed, run in enumerate(of)]
+    return pd.DataFrame(rows, columns=["arm", "seed", "step", "formed", "last"]).astype({"formed": "boolean"})
+
+
+TWINS = {
+    "spt": [(100, True, 1000), (220, True, 1000), (900, True, 1000), (1000, False, 1000)],
+    "dpt": [(150, True, 800), (800, False, 800), (300, True, 800), (700, True, 800)],
+}
+
+
+def test_a_pair_of_arms_is_followed_up_to_the_smaller_of_its_own_budgets() -> None:
+    row = compare_formation(formation(**TWINS), "spt", ["dpt"], 0.6).iloc[0]
+    differences = [150 - 100, 800 - 220, 300 - 800, 700 - 800]
+    expected = paired(differences)
+    assert (row["difference"], row["p"], row["n"]) == (expected.difference, expected.p, 4)
+    assert (row["threshold"], row["horizon"], row["censored"], row["baseline_censored"]) == (0.6, 800, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "bystander",
+    [
+        {"half": [(90, True, 400), (400, False, 400)] * 2},
+        {"long": [(9000, True, 9000)] * 4},
+        {"teacher:young": [(10, False, 10)] * 4},
+        {"dpt": [*TWINS["dpt"], (5, True, 5)]},  # a seed without a twin
+    ],
+    ids=str,
+)
+def test_bystanders_change_no_bit_of_a_pair(bystander: dict) -> None:
+    alone = compare_formation(formation(**TWINS), "spt", ["dpt"], 0.6)
+    among = formation(**(TWINS | bystander))
+    arms = [arm for arm in TWINS | bystander if arm not in ("spt", "teacher:young")]
+    table = compare_formation(among.sample(frac=1, random_state=0), "spt", arms, 0.6)
+    pd.testing.assert_frame_equal(table[table["arm"] == "dpt"].reset_index(drop=True), alone, check_exact=True)
+
+
+def test_where_nothing_formed_there_is_no_difference_and_the_question_stays_asked() -> None:
+    never = {"spt": [(1000, False, 1000)] * 4, "dpt": [(900, True, 1200)] + [(800, False, 800)] * 3}
+    table = compare_formation(formation(**never, other=[(1, True, 10)]), "spt", ["dpt", "gone", "other"], 0.9)
+    row = cell(table, "formation-tokens", "dpt")
+    assert row["note"] == "nothing formed in either arm by 800 tokens", "what forms after the horizon is censored"
+    assert row[["difference", "low", "p", "p_sign_flip"]].isna().all()
+    assert (row["n"], row["horizon"], row["censored"], row["baseline_censored"]) == (4, 800, 4, 4)
+    assert cell(table, "formation-tokens", "gone")["note"] == "not measured in gone"
+    assert cell(table, "formation-tokens", "other")["difference"] < 0
+    assert set(adjusted(table, ["formation-tokens"])["p_holm"]) == {1}
 
 
 def test_the_baseline_alone_gives_an_empty_table() -> None:

@@ -42,7 +42,8 @@ def formation(**steps: list[tuple[int, bool]]) -> pd.DataFrame:
 )
 def test_the_first_of_three_consecutive_evaluations(values: list[float], step: int, formed: bool) -> None:
     table = formation_steps(curve(values), 0.5)
-    assert table.to_dict("records") == [{"arm": "spt", "seed": 0, "step": step, "formed": formed}]
+    last = 50 * (len(values) - 1)
+    assert table.to_dict("records") == [{"arm": "spt", "seed": 0, "step": step, "formed": formed, "last": last}]
 
 
 def test_every_run_by_itself_in_any_order_of_rows() -> None:

@@ -57,7 +57,7 @@ def test_permuted_laws_carry_no_information_about_the_world() -> None:
     laws = torch.stack(
         [teachers.Permuted(teachers.Oracle(sandbox), 12, seed).log_probs(tokens, labels)[0] for seed in range(seeds)]
     ).double()
-    true = torch.from_numpy(sandbox.pi)
+    true = torch.tensor(sandbox.pi)
     spread = true.std(dim=1, correction=0) / math.sqrt(seeds)
     z = (laws.exp().mean(0) - 1 / 12) / spread[:, None]
     assert z.abs().max() < 5, "on average uniform"

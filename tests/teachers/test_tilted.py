@@ -141,8 +141,8 @@ def test_which_rows_are_rewarded_has_nothing_to_do_with_their_entropy(reward_see
         reward = teachers.Tilted(teachers.Oracle(sandbox), sandbox, good=0.1, seed=reward_seed).reward
         rows = reward.any(dim=1)
         assert int(rows.sum()) == 6
-        assert (torch.from_numpy(sandbox.pi)[reward] > 0).all()
-        shares.append(float((torch.from_numpy(sandbox.row_entropy)[rows] < 1).float().mean()))
+        assert (torch.tensor(sandbox.pi)[reward] > 0).all()
+        shares.append(float((torch.tensor(sandbox.row_entropy)[rows] < 1).float().mean()))
     assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.08)  # 4 standard errors
 
 
@@ -152,7 +152,7 @@ def test_a_row_whose_whole_support_is_rewarded_stays_what_it_is_at_horizon_1() -
     tokens = torch.arange(12)[None]
     labels = sandbox.labels(tokens)
     change = (teacher.log_probs(tokens, labels).exp() - labels.log_probs.exp()).abs().amax(-1)[0]
-    certain = torch.from_numpy(sandbox.row_entropy == 0)
+    certain = torch.tensor(sandbox.row_entropy == 0)
     assert 0 < certain.sum() < 12
     assert torch.equal(change == 0, certain)
 

@@ -211,7 +211,7 @@ def test_an_earlier_run_can_be_the_teacher(trained: Experiment, tmp_path: Path) 
     [
         ("nowhere", "nowhere: no such directory"),
         ("", "is an experiment; name one of its runs"),
-        ("spt/seed-0", "has none there; the nearest is 24"),
+        ("spt/seed-0", "has no checkpoint there; the nearest is 24"),
     ],
 )
 def test_an_earlier_run_that_does_not_serve_is_refused_before_anything_is_written(
@@ -225,7 +225,7 @@ def test_an_earlier_run_that_does_not_serve_is_refused_before_anything_is_writte
 
 def test_an_earlier_run_of_another_world_is_refused(trained: Experiment, tmp_path: Path) -> None:
     earlier = {"kind": "checkpoint", "run": str(trained.path / "spt/seed-0")}
-    with pytest.raises(MechdistillError, match="was trained in another sandbox"):
+    with pytest.raises(MechdistillError, match="knows 12 tokens, the student"):
         train(micro(sandbox={"vocab": 13}, teachers={"young": only(earlier)}), tmp_path / "x")
 
 

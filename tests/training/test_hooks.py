@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from mechdistill.ambient import neutral
 from mechdistill.config import RunConfig, expand
 from mechdistill.model import Model, build
 from mechdistill.runs import Run, RunWriter
 from mechdistill.sandbox import Sandbox
-from mechdistill.training import one_thread
 from mechdistill.training._hooks import Hook, every
 from mechdistill.training._loop import Interrupted, train_run
 from mechdistill.training._optimiser import optimiser
@@ -30,7 +30,7 @@ def a_run(**changes: Any) -> RunConfig:
 def trained(config: RunConfig, out: Path, *hooks: Hook, stop_after: int | None = None, **about: Any) -> Trainer:
     """Trains, or goes on, and is interrupted after so many steps of this session."""
     left = iter(range(10**9 if stop_after is None else stop_after))
-    with one_thread():
+    with neutral():
         trainer = Trainer(config, RunWriter(out, config), "cpu", **about)
         train_run(trainer, lambda _: None, lambda: next(left, None) is None, hooks)
     return trainer
@@ -131,7 +131,7 @@ def test_an_intervention_changes_the_step_that_it_is_in(tmp_path: Path) -> None:
             yield
 
     config = a_run()
-    with one_thread():
+    with neutral():
         trainer = Trainer(config, RunWriter(tmp_path, config), "cpu", interventions=[second])
         plain = Trainer(config, RunWriter(tmp_path, config), "cpu")
         for each in (trainer, plain):

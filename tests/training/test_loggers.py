@@ -3,6 +3,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_wandb_skips_what_an_earlier_session_logged(monkeypatch: pytest.MonkeyPa
         def finish(self, exit_code: int) -> None:
             seen["exit_code"] = exit_code
 
+    monkeypatch.setattr(_loggers, "_answers", lambda server: True)
     monkeypatch.setattr(wandb, "init", lambda **arguments: seen.update(arguments) or Resumed())
     into = logger("wandb")
     into.start(a_run())
@@ -98,7 +100,32 @@ def test_wandb_skips_what_an_earlier_session_logged(monkeypatch: pytest.MonkeyPa
     into.finish("failed")
     assert seen["logged"] == [(15, {"tokens": 15 * 64, **NAMES})]
     assert (seen["resume"], seen["id"], seen["exit_code"]) == ("allow", run_id(a_run()), 1)
+    assert "mode" not in seen
     assert seen["config"] == a_run().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("network", ["refuses", "is silent"])
+def test_wandb_without_a_network_logs_offline_at_once_and_prints_nothing_on_stdout(
+    network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    over = threading.Event()
+
+    def urlopen(server: str, timeout: float) -> None:
+        over.wait(60 if network == "is silent" else 0)
+        raise ConnectionRefusedError
+
+    seen: dict[str, Any] = {}
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://{network.replace(' ', '-')}.invalid")
+    monkeypatch.setattr(_loggers, "urlopen", urlopen)
+    monkeypatch.setattr(_loggers, "_ANSWER", 0.1)
+    monkeypatch.setattr(wandb, "init", lambda **arguments: print("chatter") or seen.update(arguments))
+    with pytest.warns(UserWarning, match="does not answer, so it logs offline"):
+        logger("wandb").start(a_run())
+    over.set()
+    assert seen["mode"] == "offline"
+    assert capsys.readouterr().out == ""
 
 
 def test_trackio_goes_on_with_one_run(tmp_path: Path) -> None:

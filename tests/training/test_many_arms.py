@@ -143,7 +143,7 @@ def test_the_presets_of_the_study_have_the_arms_that_it_needs() -> None:
     core = load_experiment(preset_name="paper")
     assert set(core.arms) == {
         *("spt", "spt-2x", "spt-downweight", "dpt-50", "dpt-90"),
-        *("dpt-90-oracle", "dpt-90-routed", "dpt-90-random-route"),
+        *("dpt-90-half-formed", "dpt-90-oracle", "dpt-90-routed", "dpt-90-random-route"),
     }
     assert len(core.seeds) == 10
     full = load_experiment(preset_name="paper-full")
@@ -152,7 +152,7 @@ def test_the_presets_of_the_study_have_the_arms_that_it_needs() -> None:
     assert {"oracle", "bigram", "noisy", "permuted", "tilted", "top-k", "splice", "sampled", "checkpoint"} <= kinds
     names = {run.treatment for run in expand(full)}
     assert {"trunk-spt-at-2000000", "trunk-dpt-90-at-4000000", "scarce-dpt-90", "label-smoothing"} <= names
-    assert {"paper", "paper-full"} <= set(preset_names())
+    assert {"paper", "paper-full", "routing"} <= set(preset_names())
 
 
 def test_the_two_presets_can_share_a_directory(tmp_path: Path) -> None:

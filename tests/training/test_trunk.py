@@ -136,8 +136,11 @@ def test_interrupted_and_rerun_the_whole_has_the_same_bits(whole: Experiment, tm
     [
         ({"schedule": "trunk"}, r"arms\.spt\.training\.branches: missing"),
         ({"branches": [768]}, r"arms\.spt\.training\.branches: has no effect with schedule=cosine"),
-        ({"schedule": "trunk", "branches": [1e9]}, r"branches=\[1000000000\]: must ascend, up to tokens=1536"),
-        ({"schedule": "trunk", "branches": [64]}, r"branches=\[64\]: must be two steps or longer"),
+        ({"schedule": "trunk", "branches": [10**9]}, r"branches=\[1000000000\]: must ascend, up to tokens=1536"),
+        (
+            {"schedule": "trunk", "branches": [64]},
+            r"branches=\[64\]: the one of 64 tokens has 1 steps and would",
+        ),
     ],
 )
 def test_trunks_that_make_no_sense_are_refused(training: dict, message: str) -> None:

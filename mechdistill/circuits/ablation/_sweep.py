@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, names
 from mechdistill.circuits.ablation import _targets as targets
+from mechdistill.circuits.ablation._controls import Stream, clean_streams, displaced, removed
 from mechdistill.circuits.ablation._kinds import ABLATIONS, Ablation, Z
 from mechdistill.circuits.ablation._targets import Target
 from mechdistill.errors import MechdistillError
@@ -23,7 +24,7 @@ from mechdistill.world import N_BUCKETS
 
 Outputs = list[Z]  # of each layer's heads on the evaluation set
 
-_RANDOM_SUBSPACES = 5  # draws of the norm-matched control for each set
+_DRAWS = 5  # of each random control for each set
 _OUTSIDE_SETS = 5  # at most so many sets of heads outside the circuit
 _SEED = 0  # of ablations that draw
 
@@ -67,34 +68,6 @@ def ablated(model: Transformer, heads: HeadSet, instead: Outputs) -> Generator[N
         yield
 
 
-@contextmanager
-def displaced(
-    model: Transformer, heads: HeadSet, instead: Outputs, outputs: Outputs, generator: torch.Generator
-) -> Generator[None]:
-    """A norm-matched control: the edit that ablating `heads` makes, carried into a random subspace.
-
-    Ablating heads adds Δ = Σ_h (replacement_h - z_h) W_O_h to a layer's attention output. Here Δ·R is added instead,
-    with R a random orthogonal matrix: the same size at every position, in directions that mean nothing.
-    """
-
-    def displace(attn_out: Tensor, hook: Any) -> Tensor:
-        layer = hook.layer()
-        chosen = [h.head for h in heads if h.layer == layer]
-        change = instead[layer] - outputs[layer]
-        delta = torch.einsum("bphd,hdm->bpm", change[:, :, chosen], model.blocks[layer].attn.W_O[chosen])
-        return attn_out + delta @ rotations[layer]
-
-    layers = sorted({h.layer for h in heads})
-    rotations = {layer: _random_rotation(model.config.d_model, generator).to(model.W_E) for layer in layers}
-    with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_attn_out", displace) for layer in layers]):
-        yield
-
-
-def _random_rotation(n: int, generator: torch.Generator) -> Tensor:
-    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
-    return q * r.diagonal().sign()
-
-
 class Knockout(NamedTuple):
     """One thing to measure: a context in which the model is damaged, and the columns that say how."""
 
@@ -118,8 +91,9 @@ def ablate(
 
     The column `what` says what was knocked out: a `head`; the circuit's `lookup` heads, its `previous-token` heads,
     or the whole `circuit`; or a control (`control` true) of one of the halves: `outside` heads, as many heads of the
-    same layers that belong to no half, where there are enough; and a `random subspace`, which receives an edit of
-    the same norm (`displaced`), drawn several times. `ablations` are all of `ABLATIONS` unless given. Raises
+    same layers that belong to no half, where there are enough; a `removed subspace`, as much of the stream lost at
+    random (`removed`); and a `rotated edit`, as large an edit while nothing is lost (`displaced`). The last two are
+    drawn five times, a row a draw. `ablations` are all of `ABLATIONS` unless given. Raises
     `MechdistillError` for a model without heads. Sources: Olsson et al. 2022 (pattern-preserving and mean ablation),
     Wang et al. 2022 (mean ablation).
     """
@@ -145,10 +119,12 @@ def _knockouts(
     ablations: Iterable[Ablation],
 ) -> Iterator[Knockout]:
     outputs = clean_outputs(model, data)
+    streams = clean_streams(model, data)
     every = [Head(layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
     halves = ((targets.LOOKUP, circuit.lookup), (targets.PREVIOUS_TOKEN, circuit.previous_token))
     for ablation in ablations:
         instead = replaced(outputs, ablation)
+        lost = [Stream(*pair) for pair in zip(streams, replaced(streams, ablation), strict=True)]
 
         def knockout(
             target: Target,
@@ -156,6 +132,7 @@ def _knockouts(
             control: Target | None = None,
             ablation: Ablation = ablation,
             instead: Outputs = instead,
+            lost: list[Stream] = lost,
         ) -> Knockout:
             columns: dict[str, Any] = {"ablation": ablation.name, "mode": ablation.mode, "control": control is not None}
             columns["what"] = target.name if control is None else targets.control(target, control)
@@ -163,7 +140,9 @@ def _knockouts(
                 columns |= {"layer": heads[0].layer, "head": heads[0].head}
             else:
                 columns["heads"] = names(heads)
-            if control is targets.RANDOM_SUBSPACE:
+            if control is targets.REMOVED:
+                return Knockout(lambda: removed(model, heads, instead, outputs, lost, generator), columns)
+            if control is targets.ROTATED:
                 return Knockout(lambda: displaced(model, heads, instead, outputs, generator), columns)
             return Knockout(lambda: ablated(model, heads, instead), columns)
 
@@ -174,8 +153,9 @@ def _knockouts(
                 yield knockout(half, heads)
                 for others in _outside(every, heads, circuit):
                     yield knockout(half, others, targets.OUTSIDE)
-                for _ in range(_RANDOM_SUBSPACES):
-                    yield knockout(half, heads, targets.RANDOM_SUBSPACE)
+                for control in (targets.REMOVED, targets.ROTATED):
+                    for _ in range(_DRAWS):
+                        yield knockout(half, heads, control)
         if circuit.heads:
             yield knockout(targets.CIRCUIT, circuit.heads)
 

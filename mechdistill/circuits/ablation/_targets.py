@@ -16,10 +16,11 @@ LOOKUP = Target("lookup", "lookup heads, jointly")
 PREVIOUS_TOKEN = Target("previous-token", "previous-token heads, jointly")
 CIRCUIT = Target("circuit", "whole copy circuit")
 OUTSIDE = Target("outside", "… as many other heads")
-RANDOM_SUBSPACE = Target("random subspace", "… same norm, random subspace")
+REMOVED = Target("removed subspace", "… as much lost at random")
+ROTATED = Target("rotated edit", "… as large an edit, nothing lost")
 
 HALVES = (LOOKUP, PREVIOUS_TOKEN)
-CONTROLS = (OUTSIDE, RANDOM_SUBSPACE)
+CONTROLS = (OUTSIDE, REMOVED, ROTATED)
 
 
 def control(of: Target, kind: Target) -> str:

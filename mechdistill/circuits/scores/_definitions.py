@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechdistill.circuits._probes import Probe
-from mechdistill.circuits.scores._score import Score, Sources, attention_score
+from mechdistill.circuits.scores._against import Sources, at, control, with_another_trigger
+from mechdistill.circuits.scores._score import Score, attention_score
 from mechdistill.registry import Registry
 
 
@@ -27,14 +28,26 @@ def _second_block(probe: Probe) -> Bool[Tensor, "batch pos"]:
     return (torch.arange(probe.tokens.shape[1]) > probe.length).expand(probe.tokens.shape)
 
 
-@attention_score(on="repeated")
+def _after_other_triggers(probe: Probe, sources: Sources) -> Sources:
+    """Where queries that have sources look if they follow another trigger of the first block."""
+    after = _after_trigger(probe) & ~_second_block(probe)
+    return sources.any(dim=-1, keepdim=True) & after[:, None] & ~sources
+
+
+def _after_triggers_to_come(probe: Probe, sources: Sources) -> Sources:
+    """Those of them that, like the query's trigger, have been seen once: a head that counts cannot tell them apart."""
+    return _after_other_triggers(probe, sources) & (sources.cumsum(dim=-1) > 0)
+
+
+@attention_score(on="repeated", nulls=(control, at(_after_other_triggers), at(_after_triggers_to_come)))
 def induction(probe: Probe) -> Sources:
     """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold a trigger.
 
     The head looks at what followed the current token last time. Range [0, 1]; chance 1/(q+1) averaged over the
-    queries. Null: the same queries and sources with another first block. Where the sandbox has no fixed triggers, all
-    queries count. Source: Olsson et al. 2022; the split by query is ours, since heads trained on fixed triggers
-    fire at triggers only.
+    queries. Null, the largest of three: the same queries and sources with another first block; what followed the other
+    triggers in the first block; and those of these that have not come again yet. Where the sandbox has no fixed
+    triggers, all queries count. Source: Olsson et al. 2022; the split by query is ours, since heads trained on fixed
+    triggers fire at triggers only.
     """
     queries = _second_block(probe)
     return _at_offset(queries & probe.is_trigger if probe.is_trigger.any() else queries, probe.length - 1)
@@ -45,9 +58,10 @@ def induction_general(probe: Probe) -> Sources:
     """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold no trigger.
 
     A head that scores here is an induction head for any token. Range [0, 1]; chance 1/(q+1) averaged over the
-    queries. Null: as for `induction`. Source: Olsson et al. 2022.
+    queries. Null: the same queries and sources with another first block. There are none where the sandbox has no fixed
+    triggers: `induction` is then about any token. Source: Olsson et al. 2022.
     """
-    return _at_offset(_second_block(probe) & ~probe.is_trigger, probe.length - 1)
+    return _at_offset(_second_block(probe) & ~probe.is_trigger & probe.is_trigger.any(), probe.length - 1)
 
 
 @attention_score(on="repeated")
@@ -60,12 +74,22 @@ def duplicate_token(probe: Probe) -> Sources:
     return _at_offset(_second_block(probe), probe.length)
 
 
-@attention_score(on="natural", decoys=lambda probe, _: _at_offset(_from_two(probe), 2))
+def _itself(_: Probe, sources: Sources) -> Sources:
+    """For each query that has a source, its own position."""
+    return _at_offset(sources.any(dim=-1), 0)
+
+
+def _two_back(_: Probe, sources: Sources) -> Sources:
+    """For each query that has a source, the position two before it."""
+    return _at_offset(sources.any(dim=-1), 2)
+
+
+@attention_score(on="natural", nulls=(at(_itself), at(_two_back)))
 def previous_token(probe: Probe) -> Sources:
     """A[q, q-1] on sequences of the world: attention to the token just before, q >= 2.
 
-    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Olsson et al.
-    2022; their first query is left out here, as it has no position for the null.
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the larger of two: A[q, q] and A[q, q-2] at the same
+    queries. Source: Olsson et al. 2022; their first query is left out here, as it has no position for the null.
     """
     return _at_offset(_from_two(probe), 1)
 
@@ -74,11 +98,19 @@ def _from_two(probe: Probe) -> Bool[Tensor, "batch pos"]:
     return (torch.arange(probe.tokens.shape[1]) >= 2).expand(probe.tokens.shape)
 
 
-@attention_score(on="natural", decoys=lambda probe, _: _at_offset(_after_trigger(probe), 2))
+def _at_earlier_triggers(probe: Probe, sources: Sources) -> Sources:
+    """For each query that has a source, the triggers before that."""
+    before = torch.ones(sources.shape[1:], dtype=torch.bool).tril(-2)
+    return sources.any(dim=-1, keepdim=True) & probe.is_trigger[:, None] & before
+
+
+@attention_score(on="natural", nulls=(at(_itself), at(_two_back), at(_at_earlier_triggers)))
 def previous_token_after_trigger(probe: Probe) -> Sources:
     """A[q, q-1] on sequences of the world where q-1 holds a trigger, q >= 2: the first half of the copy circuit.
 
-    Range [0, 1]; chance 1/(q+1) averaged over those q. Null: A[q, q-2] at the same queries. Source: Bietti et al. 2023.
+    Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the largest of three at the same queries: A[q, q],
+    A[q, q-2], and the mean over triggers before q-1. A head that looks for the last trigger, wherever that is, does
+    this part of the circuit's work too, and scores here. Source: Bietti et al. 2023.
     """
     return _at_offset(_after_trigger(probe), 1)
 
@@ -88,13 +120,16 @@ def _after_trigger(probe: Probe) -> Bool[Tensor, "batch pos"]:
     return after & _from_two(probe)
 
 
-@attention_score(on="natural", decoys=lambda _, sources: _one_further_right(sources))
+@attention_score(on="natural", nulls=(with_another_trigger,))
 def trigger_lookup(probe: Probe) -> Sources:
     """Attention from occurrence >= 2 of a trigger to the positions right after its earlier occurrences.
 
     On sequences of the world: the second half of the copy circuit, where it is used; the score that ranks heads. Range
-    [0, 1]; chance (number of sources)/(q+1) averaged over the queries. Null: the same queries, one position further
-    right. A query directly after its own earlier occurrence (a self-loop) is no source. Source: Bietti et al. 2023.
+    [0, 1]; chance (number of sources)/(q+1) averaged over the queries. Null: what followed another trigger, at the same
+    positions of the same sequences with two triggers exchanged (`circuits.crossed`), so that what follows any trigger,
+    or looks at positions, scores its own null; one query a sequence. A query directly after its own earlier occurrence
+    (a self-loop) is no source. Sources: Bietti et al. 2023; Singh et al. 2024 (induction strength: the right successor
+    less those of the other triggers).
     """
     assert probe.occurrence is not None
     return lookup_sources(probe.tokens, probe.occurrence)
@@ -113,15 +148,6 @@ def lookup_sources(tokens: Int[Tensor, "batch pos"], occurrence: Int[Tensor, "ba
     proper = earlier + 1 < pos[query]
     mask[batch[query[proper]], pos[query[proper]], earlier[proper] + 1] = True
     return mask
-
-
-def _one_further_right(sources: Sources) -> Sources:
-    """Each query's sources moved right by one, dropping those that reach the query or are sources themselves."""
-    shifted = torch.zeros_like(sources)
-    shifted[:, :, 1:] = sources[:, :, :-1]
-    length = sources.shape[1]
-    earlier = torch.arange(length) < torch.arange(length)[:, None]
-    return shifted & earlier & ~sources
 
 
 INDUCTION, TRIGGER_LOOKUP, PREVIOUS_AFTER_TRIGGER = induction, trigger_lookup, previous_token_after_trigger

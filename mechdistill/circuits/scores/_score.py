@@ -4,21 +4,21 @@ Beside a score stand chance (uniform causal attention through the same function)
 the sources mean nothing), so that no score has to be read against a bare threshold.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mechdistill.circuits._probes import Probe, Probes
 from mechdistill.circuits._view import HeadView
+from mechdistill.circuits.scores._against import BySequence, Decoys, Find, Null, at, attention_to, control, worst
 from mechdistill.errors import MechdistillError
 from mechdistill.registry import name_of
 from mechdistill.tables import Metric
 
-Sources = Bool[Tensor, "batch query source"]
 ByHead = Float[Tensor, "layer head"]
 ByPair = Float[Tensor, "layer head source_layer source_head"]
 
@@ -28,13 +28,13 @@ class Scored(NamedTuple):
 
     value: ByHead | ByPair
     chance: float | None = None
-    null: Float[Tensor, "layer sequence head"] | None = None
-    """By sequence, without those that have none."""
+    null: BySequence | None = None
+    """Without sequences that have none."""
+    excess: BySequence | None = None
+    """The score over the null's own queries, less the null; without it no head is singled out."""
 
 
 ScoreFunction = Callable[[HeadView, Probes], "Scored | Tensor"]
-Find = Callable[[Probe], Sources]
-Decoys = Callable[[Probe, Sources], Sources]
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,23 @@ def head_score(
     return make
 
 
-def attention_score(*, on: str, decoys: Decoys | None = None, label: str = "") -> Callable[[Find], Score]:
+def attention_score(
+    *, on: str, decoys: Decoys | None = None, nulls: Sequence[Null] = (), label: str = ""
+) -> Callable[[Find], Score]:
     """Make a score of a function that says which sources each query should look at: the attention paid to them.
 
-    On repeated blocks the null is the same queries and sources on the control; on sequences of the world it is the
-    attention paid to the decoys. Raises `MechdistillError` for another kind of sequences.
+    `nulls` are what it is held against (`_against`). Unless given they are, on repeated blocks, the same queries and
+    positions on the control; and the attention paid to `decoys`, if there are any. Raises `MechdistillError` for
+    another kind of sequences.
     """
     if on not in Probes._fields:
         raise MechdistillError(f"attention score: on={on!r} must be one of {', '.join(Probes._fields)}")
+    on_control = () if on == "natural" else (control,)
+    held_against = nulls or (*on_control, *((at(decoys),) if decoys is not None else ()))
 
     def make(find: Find) -> Score:
         def function(view: HeadView, probes: Probes) -> Scored:
-            return _attention(view, probes, on, find, decoys)
+            return _attention(view, probes, on, find, held_against)
 
         name = name_of(find)
         return Score(
@@ -97,27 +102,12 @@ def attention_score(*, on: str, decoys: Decoys | None = None, label: str = "") -
     return make
 
 
-def _attention(view: HeadView, probes: Probes, on: str, find: Find, decoys: Decoys | None) -> Scored:
+def _attention(view: HeadView, probes: Probes, on: str, find: Find, nulls: Sequence[Null]) -> Scored:
     probe: Probe = getattr(probes, on)
     sources = find(probe)
-    control = probe if decoys is not None or on == "natural" else probes.control
-    null_sources = sources if decoys is None else decoys(probe, sources)
     length = sources.shape[1]
     uniform = torch.ones(len(sources), 1, length, length).tril() / torch.arange(1, length + 1)[:, None]
     chance = float(attention_to(uniform, sources).nanmean())
     value = torch.stack([attention_to(pattern, sources).nanmean(dim=0) for pattern in view.patterns(probe.tokens)])
-    if on == "natural" and decoys is None:
-        return Scored(value, chance)
-    nulls = [attention_to(pattern, null_sources) for pattern in view.patterns(control.tokens)]
-    nulls = [null[~null.isnan().any(dim=1)] for null in nulls]
-    return Scored(value, chance, torch.stack(nulls))
-
-
-def attention_to(pattern: Float[Tensor, "batch head query source"], sources: Sources) -> Float[Tensor, "batch head"]:
-    """Mean over the queries that have sources of the attention paid to them: the score of every head.
-
-    score[b, h] = mean over q with sources of Σ_s A[b, h, q, s]·sources[b, q, s]. Range [0, 1]; nan for a sequence in
-    which no query has a source.
-    """
-    paid = torch.einsum("bhqs,bqs->bh", pattern, sources.to(pattern.dtype))
-    return paid / sources.any(dim=-1).sum(dim=-1, keepdim=True)
+    against = worst(nulls, view, probe, probes, sources)
+    return Scored(value, chance) if against is None else Scored(value, chance, *against)

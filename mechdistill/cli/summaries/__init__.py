@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 import pandas as pd
-from rich.table import Table
 
+from mechdistill.cli._grid import Grid
 from mechdistill.cli.summaries._ablation import ablate
 from mechdistill.cli.summaries._heads import induction_scores
 from mechdistill.cli.summaries._plain import plain
@@ -12,7 +12,7 @@ from mechdistill.cli.summaries._rows import row_curves
 from mechdistill.tables import Measure, resolve
 
 
-def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Table]:
+def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Grid]:
     """A measure's own summary, or the plain one."""
     return plain(measure, data) if measure.summary is None else resolve(measure.summary)(data)
 

@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from rich.table import Table
 
-from mechdistill.circuits import ABLATIONS, Head, targets
-from mechdistill.cli._print import number, table
-from mechdistill.tables import last_step, metric
+from mechdistill.circuits import Head, targets
+from mechdistill.cli._grid import Grid, table
+from mechdistill.cli._print import number
+from mechdistill.tables import last_step
 
 
-def ablate(data: pd.DataFrame) -> Iterator[Table]:
+def ablate(data: pd.DataFrame) -> Iterator[Grid]:
     """One table a run, at its last checkpoint."""
     for run, part in last_step(data).groupby("run", sort=False):
         yield _of_run(str(run), part)
 
 
-def _of_run(run: str, effects: pd.DataFrame) -> Table:
+def _of_run(run: str, effects: pd.DataFrame) -> Grid:
     pooled = effects[effects["bucket"].isna()]
     cells = list(dict.fromkeys(zip(pooled["metric"], pooled["ablation"], strict=True)))
     cells.sort(key=lambda cell: list(dict.fromkeys(pooled["metric"])).index(cell[0]))
@@ -28,11 +28,18 @@ def _of_run(run: str, effects: pd.DataFrame) -> Table:
         for layer, head in wide.index.to_list()
     ]
     for what, part in sets.groupby("what", sort=False):
-        means = part.groupby(["metric", "ablation"])["value"].mean()
+        draws = dict(iter(part.groupby(["metric", "ablation"])["value"]))
         half, is_control, kind = str(what).partition(": ")
         label = f"  {kind}" if is_control else f"{half} heads ({part['heads'].iloc[0]})"
-        rows.append([label, *(number(means.get(cell)) for cell in cells)])
+        rows.append([label, *(_spread(draws.get(cell)) for cell in cells)])
     step = int(effects["step"].iloc[0])
-    heads = [f"{metric(m).label}, {ABLATIONS[a].label if a in ABLATIONS else a}" for m, a in cells]
-    title = f"\n{run} at step {step}: what knocking out costs (nats; controls indented, their mean)"
+    heads = [f"{metric}, {ablation}" for metric, ablation in cells]
+    title = f"{run} at step {step}: what knocking out costs (nats; controls indented, mean ± sd of their draws)"
     return table(title, ["heads", *heads], rows)
+
+
+def _spread(draws: "pd.Series[float] | None") -> str:
+    """One value, or the mean and the standard deviation of several."""
+    if draws is None:
+        return number(None)
+    return number(draws.mean()) + (f" ± {number(draws.std())}" if len(draws) > 1 else "")

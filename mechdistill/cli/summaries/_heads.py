@@ -1,19 +1,26 @@
 """Head scores for the terminal: twins side by side, then every score of every head and head pair, best first."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
-from rich.table import Table
 
 from mechdistill.circuits import Head, copy_circuit, names, ranking
-from mechdistill.cli._print import number, table
-from mechdistill.tables import last_step
+from mechdistill.cli._grid import Grid, table
+from mechdistill.cli._print import number
+from mechdistill.tables import last_step, since_half
 
 _PAIRS_SHOWN = 10
+_PLACE = ["run", "metric", "layer", "head", "source_layer", "source_head"]
+
+_Since = dict[tuple[Any, ...], Any]
+"""Steps, by what tells one score of one head or pair from another."""
 
 
-def induction_scores(data: pd.DataFrame) -> Iterator[Table]:
-    """Of each run's last checkpoint in the table."""
+def induction_scores(data: pd.DataFrame) -> Iterator[Grid]:
+    """Of each run's last checkpoint in the table; of several, also since which step a score has stood."""
+    moving = data.groupby("run")["step"].nunique().max() > 1
+    since = _since_when(data) if moving else None
     for seed, of_seed in last_step(data).groupby("seed", sort=False):
         is_pair = of_seed["source_layer"].notna()
         if not is_pair.all():
@@ -21,17 +28,34 @@ def induction_scores(data: pd.DataFrame) -> Iterator[Table]:
         for run, part in of_seed.groupby("run", sort=False):
             pairs = part["source_layer"].notna()
             if not pairs.all():
-                yield _by_head(str(run), part[~pairs])
+                order = _order(part[~pairs])
+                yield _by_head(str(run), part[~pairs], order)
+                if since is not None:
+                    yield _since(str(run), part[~pairs], order, since)
             for metric, scores in part[pairs].groupby("metric", sort=False):
-                yield _by_pair(f"{run}: {metric}", scores)
+                yield _by_pair(f"{run} at step {scores['step'].iloc[0]}: {metric}", scores, since)
 
 
-def _by_head(run: str, scores: pd.DataFrame) -> Table:
-    """Every score of every head, in order of the ranking score."""
+def _since_when(data: pd.DataFrame) -> _Since:
+    table = since_half(data, _PLACE)
+    return {_place(row): row["since"] for row in table.to_dict("records")}
+
+
+def _place(row: dict[Any, Any]) -> tuple[Any, ...]:
+    return tuple(None if pd.isna(row[key]) else row[key] for key in _PLACE)
+
+
+def _order(scores: pd.DataFrame) -> pd.DataFrame:
+    """Heads by score, the best by the ranking score first."""
     metrics = list(dict.fromkeys(scores["metric"]))
-    wide = scores.pivot(index=["layer", "head"], columns="metric", values="value")
+    wide = scores.pivot(index=["layer", "head"], columns="metric", values="value")[metrics]
     first = ranking(set(metrics)).name
-    order = wide.sort_values(first if first in metrics else metrics[0], ascending=False)
+    return wide.sort_values(first if first in metrics else metrics[0], ascending=False)
+
+
+def _by_head(run: str, scores: pd.DataFrame, order: pd.DataFrame) -> Grid:
+    """Every score of every head, in order of the ranking score."""
+    metrics = list(order.columns)
     rows = [
         [str(Head(row["layer"], row["head"])), *(number(row[metric]) for metric in metrics)]
         for row in order.reset_index().to_dict("records")
@@ -42,10 +66,31 @@ def _by_head(run: str, scores: pd.DataFrame) -> Table:
     best_untrained = scores.groupby("metric", sort=False)["untrained"].max()
     rows.append(["untrained, best head", *(number(best_untrained[metric]) for metric in metrics)])
     step = int(scores["step"].iloc[0])
-    return table(f"\n{run} at step {step}: head scores", ["head", *metrics], rows)
+    return table(f"{run} at step {step}: head scores", ["head", *metrics], rows, drop=_dearest_last(metrics))
 
 
-def _by_pair(title: str, scores: pd.DataFrame) -> Table:
+def _since(run: str, scores: pd.DataFrame, order: pd.DataFrame, since: _Since) -> Grid:
+    """The step from which on each score has been at least half of what it is at the last checkpoint."""
+    metrics = list(order.columns)
+    rows = [
+        [
+            str(Head(layer, head)),
+            *(number(since.get((run, metric, layer, head, None, None)), 0) for metric in metrics),
+        ]
+        for layer, head in order.index.to_list()
+    ]
+    step = int(scores["step"].iloc[0])
+    title = f"{run}: step since when a score is at least half of that at step {step}"
+    return table(title, ["head", *metrics], rows, drop=_dearest_last(metrics))
+
+
+def _dearest_last(metrics: list[str]) -> tuple[str, ...]:
+    """The order in which scores are left out where there is no room: the ranking score goes last."""
+    first = ranking(set(metrics)).name
+    return tuple(metric for metric in reversed(metrics) if metric != first)
+
+
+def _by_pair(title: str, scores: pd.DataFrame, since: _Since | None) -> Grid:
     """The pairs of the largest values, whatever their sign."""
     largest = scores.sort_values("value", key=abs, ascending=False).head(_PAIRS_SHOWN)
     rows = [
@@ -53,19 +98,22 @@ def _by_pair(title: str, scores: pd.DataFrame) -> Table:
             str(Head(int(row["source_layer"]), int(row["source_head"]))),
             str(Head(int(row["layer"]), int(row["head"]))),
             *(number(row[column]) for column in ("value", "chance", "null_mean", "untrained")),
+            *([] if since is None else [number(since.get(_place(row)), 0)]),
         ]
         for row in largest.to_dict("records")
     ]
-    columns = ["from", "to", "value", "chance", "null", "untrained"]
+    columns = ["from", "to", "value", "chance", "null", "untrained", *([] if since is None else ["half since step"])]
     shown = f" ({len(rows)} of {len(scores)} pairs)" if len(rows) < len(scores) else ""
-    return table(f"\n{title}{shown}", columns, rows, right=2)
+    return table(f"{title}{shown}", columns, rows, right=2)
 
 
-def _twins(seed: int, scores: pd.DataFrame) -> Table:
+def _twins(seed: int, scores: pd.DataFrame) -> Grid:
     """The runs of one seed as columns: the heads of the copy circuit, then all heads by the ranking score."""
     score = ranking(set(scores["metric"])).name
     columns: list[list[str]] = []
-    for _, part in scores.groupby("run", sort=False):
+    headers: list[str] = []
+    for run, part in scores.groupby("run", sort=False):
+        headers.append(f"{run} @{part['step'].iloc[0]}")
         circuit = copy_circuit(part)
         ranked = part[part["metric"] == score].sort_values("value", ascending=False).to_dict("records")
         heads = [f"{Head(row['layer'], row['head'])} {number(row['value'])}" for row in ranked]
@@ -74,4 +122,4 @@ def _twins(seed: int, scores: pd.DataFrame) -> Table:
     labels = ["lookup heads", "previous-token heads", *(f"{score} #{i + 1}" for i in range(longest - 2))]
     cells = [column + [""] * (longest - len(column)) for column in columns]
     rows = [list(row) for row in zip(labels, *cells, strict=True)]
-    return table(f"seed {seed}, side by side", ["", *(str(run) for run in dict.fromkeys(scores["run"]))], rows)
+    return table(f"seed {seed}, side by side (run @step)", ["", *headers], rows, turn=True)

@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from rich.table import Table
 
-from mechdistill.cli._print import number, table
+from mechdistill.cli._grid import Grid, table
+from mechdistill.cli._print import number
 from mechdistill.tables import METRIC_COLUMNS, Measure, last_step, metric
 
 _SHOWN = 40  # lines
 
 
-def plain(measure: Measure, data: pd.DataFrame) -> Iterator[Table]:
+def plain(measure: Measure, data: pd.DataFrame) -> Iterator[Grid]:
     """The table of each run's last checkpoint, with the columns that hold anything."""
     last = last_step(data)
     own = [c.name for c in measure.columns if c not in METRIC_COLUMNS]
-    keys = ["run", *(name for name in own if last[name].notna().any() and last[name].dtype != "float64")]
+    keys = ["run", "step", *(name for name in own if last[name].notna().any() and last[name].dtype != "float64")]
     metrics = list(dict.fromkeys(last["metric"]))
     wide = last.pivot_table(index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True)
     wide = wide.dropna(how="all").reset_index()
@@ -24,5 +24,5 @@ def plain(measure: Measure, data: pd.DataFrame) -> Iterator[Table]:
         for row in wide.head(_SHOWN).to_dict("records")
     ]
     shown = f" ({_SHOWN} of {len(wide)} lines; --json gives all)" if len(wide) > _SHOWN else ""
-    units = [f"{metric(name).label}, {unit}" if (unit := metric(name).unit) else metric(name).label for name in metrics]
+    units = [f"{name}, {unit}" if (unit := metric(name).unit) else name for name in metrics]
     yield table(f"{measure.name}{shown}", [*keys, *units], rows, right=len(keys))

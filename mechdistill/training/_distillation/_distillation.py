@@ -73,6 +73,12 @@ class Distillation:
         return self._loss(asked, batch.next_tokens.to(self._device))
 
     @torch.no_grad()
+    def refuse_no_law(self, batch: Batch, step: int, student: Model) -> None:
+        """Raise `MechdistillError` if a teacher, asked about this batch at this step, gives what is no law."""
+        self._targets.advance(step, student)
+        self._targets.refuse_no_law(self._world.labels(batch.tokens, batch.triggers), step)
+
+    @torch.no_grad()
     def evaluate(self, data: EvaluationSet, step: int, student: Model) -> tuple[Positions, list[dict[str, Any]]]:
         """The student's predictions, and rows about its objective at this step, and its teacher where that is new."""
         first = step == (self._config.branch.start if self._config.branch else 0)

@@ -10,7 +10,7 @@ from mechdistill.model import Model
 from mechdistill.objective import Objective, Unrouted
 from mechdistill.positions import Chunk, EvaluationSet, Positions
 from mechdistill.training._distillation._floor import Floor
-from mechdistill.training._distillation._targets import Targets
+from mechdistill.training._distillation._targets import Targets, is_law
 
 
 class Look:
@@ -39,6 +39,8 @@ class Look:
     def see(self, chunk: Chunk, log_probs: Tensor) -> None:
         """Ask teacher and objective about a chunk where the student has these log-probabilities."""
         asked = self._targets.ask_of(chunk, log_probs, self._step, self._data)
+        if self._with_teacher and asked.teacher_log_probs is not None and not is_law(asked.teacher_log_probs).all():
+            self._targets.refuse_no_law(chunk.data.labels, self._step)
         self._unrouted.append(self._objective.unrouted(asked).cpu())
         floor = self._floor.at(asked)
         if floor is not None:

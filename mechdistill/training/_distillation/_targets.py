@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mechdistill import teachers
-from mechdistill.config import RunConfig, Traits
+from mechdistill.config import OptimalAlpha, RunConfig, Traits
+from mechdistill.errors import MechdistillError
 from mechdistill.model import Model
 from mechdistill.objective import Asked, Part
 from mechdistill.positions import Chunk, EvaluationSet
@@ -14,6 +15,12 @@ from mechdistill.teachers import Moment, Teacher
 from mechdistill.world import KnownWorld, Labels
 
 _PREFIX = "teacher"
+_SLACK = 1e-2  # of the sum of a law's probabilities, by which rounding cannot miss 1
+
+
+def is_law(log_probs: Tensor) -> Tensor:
+    """At which positions probabilities sum to 1, as nan and infinities do not: [batch, pos] of [batch, pos, vocab]."""
+    return (log_probs.exp().sum(dim=-1) - 1).abs() < _SLACK
 
 
 class Targets:
@@ -24,7 +31,8 @@ class Targets:
         self._mean = None if teacher is None else teacher.expected()
         self._everyone = [] if teacher is None else list(teachers.everyone(teacher))
         self._config = config
-        self._stationary = torch.from_numpy(world.stationary).float()
+        asked = isinstance(config.objective.alpha, OptimalAlpha)  # in a large world this takes a moment
+        self._occurrence = torch.tensor(world.stationary).float() if asked else None
         self._tokens_a_step = config.training.batch * world.seq_len
         self._known: tuple[EvaluationSet, Tensor] | None = None  # the law of a teacher that never changes
 
@@ -69,12 +77,39 @@ class Targets:
         the draws stand in.
         """
         if self.teacher is not None and law is None:
-            law = self.teacher.log_probs(labels.row, labels).to(log_probs.device)
+            law = self._law(self.teacher, labels, step).to(log_probs.device)
         expected = law
         if with_mean and self._mean is not None and self._mean is not self.teacher:
             expected = self._mean.log_probs(labels.row, labels).to(log_probs.device)
-        visits = step * self._tokens_a_step * self._stationary
+        visits = None if self._occurrence is None else step * self._tokens_a_step * self._occurrence
         return Asked(labels, law, expected, log_probs, self.moment(step), visits, part)
+
+    def _law(self, teacher: Teacher, labels: Labels, step: int) -> Tensor:
+        try:
+            return teacher.log_probs(labels.row, labels)
+        except RuntimeError:  # what draws from a law that is none cannot say whose it is
+            self.refuse_no_law(labels, step)
+            raise
+
+    def refuse_no_law(self, labels: Labels, step: int) -> None:
+        """Raise `MechdistillError` naming the first teacher, parts first, whose law is none at some of the positions.
+
+        A law is finite or excludes tokens (-inf), and its probabilities sum to 1. Who follows the student is not to
+        blame for it.
+        """
+        for one in self._everyone:
+            if any(part.traits.follows_student for part in teachers.everyone(one)):
+                continue
+            law = one.log_probs(labels.row, labels)
+            off = ~is_law(law)
+            if off.any():
+                wrong = law[off][0]
+                total = float(wrong.exp().sum())
+                gave = "nan" if wrong.isnan().any() else f"probabilities that sum to {total:.4g}"
+                who = f"teacher '{one.name}'" if one.name else "a teacher"
+                raise MechdistillError(
+                    f"{self._config.path}: {who} ({one.id}) gave {gave} at step {step}; mend it or name another teacher"
+                )
 
     def ask_of(self, chunk: Chunk, log_probs: Tensor, step: int, data: EvaluationSet) -> Asked:
         """The same of a chunk of an evaluation set; chunks are asked about in order, after `advance`.
