@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -15,9 +16,7 @@ def read_regular(path: Path, most: int) -> bytes:
     opening one may already wait), for a path that there cannot be, and for a larger file.
     """
     try:
-        _refuse_irregular(path.stat())
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
-            _refuse_irregular(os.fstat(file.fileno()))
+        with open_regular(path) as file:
             data = file.read(most + 1)
         if data is None:  # pyright: ignore[reportUnnecessaryComparison]  (what the kernel makes up may have none yet)
             raise OSError(errno.EINVAL, "Not a regular file")
@@ -26,6 +25,18 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise _too_large(most)
     return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened for reading without waiting; raises OSError for anything else."""
+    _refuse_irregular(path.stat())
+    file = os.fdopen(os.open(path, _FLAGS), "rb")
+    try:
+        _refuse_irregular(os.fstat(file.fileno()))  # that is what has been opened
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def refuse_unreadable(path: Path, most: int) -> None:

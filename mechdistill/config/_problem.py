@@ -10,7 +10,7 @@ from mechdistill.errors import named, quoted
 _UNIONS = {"rows", "triggers", "alpha", "label_smoothing", "seed", "step", "rate"}
 _MOST_OTHERS = 4  # keys that are named besides the first
 
-# what a value has to be, in the words of YAML and not of Python
+# what a value has to be, in the words of YAML and not of Python; in braces what pydantic knows of the bound
 _RULES = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -20,6 +20,9 @@ _RULES = {
     "list_type": "must be a list, like [0, 1]",
     "dict_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
+    "too_short": "must have at least {min_length} of them",
+    "too_long": "must have at most {max_length} of them",
+    "string_too_long": "must have at most {max_length} characters",
 }
 
 
@@ -74,11 +77,5 @@ def _line(where: str, errors: list[Any]) -> str:
 
 def _rule(error: Any) -> str:
     if error["type"] in _RULES:
-        return _RULES[error["type"]]
-    if error["type"] == "too_short":
-        return f"must have at least {error['ctx']['min_length']} of them"
-    if error["type"] == "too_long":
-        return f"must have at most {error['ctx']['max_length']} of them"
-    if error["type"] == "string_too_long":
-        return f"must have at most {error['ctx']['max_length']} characters"
+        return _RULES[error["type"]].format_map(error.get("ctx", {}))
     return "must be " + error["msg"].removeprefix("Input should be ").removeprefix("must be ")

@@ -81,14 +81,28 @@ def owner(run: Path, config: str, version: Any) -> Owner:
 
     Raises `MechdistillError` if its provenance.json is missing, damaged, or another run's.
     """
-    strict = isinstance(version, int) and version >= SINCE
+    if not _is_strict(version) and not (run / layout.PROVENANCE).exists():
+        return Owner(run, "", strict=False)
+    return _noted(run, config, version)[1]
+
+
+def provenance(run: Path, config: str, version: Any) -> dict[str, Any]:
+    """A run's provenance; raises `MechdistillError` if it is missing, damaged, or another run's."""
+    return _noted(run, config, version)[0]
+
+
+def _noted(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Owner]:
+    """What provenance.json says, and whose it is."""
     file = run / layout.PROVENANCE
-    if not strict and not file.exists():
-        return Owner(run, "", strict)
     record, of, _ = unsealed(file, read_json(file))
-    found = Owner(run, identity(config, record), strict)
+    found = Owner(run, identity(config, record), _is_strict(version))
     found.claim(file, of)
-    return found
+    return record, found
+
+
+def _is_strict(version: Any) -> bool:
+    """Whether a config.yaml of this version binds each of its run's files."""
+    return isinstance(version, int) and version >= SINCE
 
 
 def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held | None]:
@@ -98,7 +112,7 @@ def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held |
     """
     file = run / layout.STATUS
     if not file.exists():
-        if isinstance(version, int) and version >= SINCE and layout.is_trained(run):
+        if _is_strict(version) and layout.is_trained(run):
             raise Damaged(f"{file}: missing; restore it, or train again to have it and the run made anew")
         return {"state": "waiting"}, None
     record, of, held = unsealed(file, read_json(file))
@@ -108,13 +122,6 @@ def status(run: Path, config: str, version: Any) -> tuple[dict[str, Any], Held |
     if of is not None or layout.is_trained(run):  # a run that failed before it began has nothing to belong to
         owner(run, config, version).claim(file, of)
     return record, held
-
-
-def provenance(run: Path, config: str, version: Any) -> dict[str, Any]:
-    """A run's provenance; raises as `owner` does."""
-    owner(run, config, version)
-    file = run / layout.PROVENANCE
-    return unsealed(file, read_json(file))[0]
 
 
 def steps(run: Path, status: Mapping[str, Any], held: Held | None) -> list[int]:

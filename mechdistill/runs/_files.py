@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from mechdistill.errors import MechdistillError
+from mechdistill.reading import open_regular
 
 RECORD_BYTES = 2**22
 """How large a config or a record may be."""
@@ -36,14 +37,15 @@ def temporary(path: Path) -> Path:
 def is_left_over(path: Path) -> bool:
     """Whether it is a `temporary` of a process of this machine that is no more; others' files never are."""
     match = _TEMPORARY.fullmatch(path.name)
-    return match is not None and match[1] == _host() and not _is_alive(int(match[2]))
+    return match is not None and match[1] == _host() and not is_alive(int(match[2]))
 
 
 def _host() -> str:
     return sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine still is."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -123,8 +125,7 @@ def refuse_irregular(path: Path, most: int | None = None) -> None:
 
     Nor is a link: somebody else's run directory must not make us read another place.
     """
-    if path.is_symlink():
-        raise MechdistillError(f"{path}: is a link; put the file itself there")
+    refuse_link(path)
     try:
         found = path.stat()
     except OSError:  # whoever reads it says what is wrong with it
@@ -160,7 +161,7 @@ def read_bytes(path: Path, most: int = FILE_BYTES) -> bytes:
     """A regular file's content; raises `MechdistillError` if there is none or it is too large."""
     refuse_irregular(path, most)
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123  (a descriptor)
+        with open_regular(path) as file:
             return file.read(os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise MechdistillError(f"{path}: missing, so this is no complete run directory") from None

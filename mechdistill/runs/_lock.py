@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mechdistill.errors import MechdistillError, visible
-from mechdistill.runs._files import read_bytes, refuse_irregular, refuse_link, write_json
+from mechdistill.runs._files import is_alive, read_bytes, refuse_irregular, refuse_link, write_json
 
 _BEAT = 5.0  # seconds between heartbeats
 _FRESH = 60.0  # seconds during which a foreign machine's heartbeat is believed
@@ -70,19 +70,9 @@ def exclusive(experiment: Path) -> Generator[None]:
 def is_held(experiment: Path) -> bool:
     """Whether somebody is writing the experiment: the owner that its lock names lives and has been heard of lately."""
     owner = _read_owner(experiment / ".lock.json")
-    if owner is None or (owner.host == platform.node() and not _lives(owner.pid)):
+    if owner is None or (owner.host == platform.node() and not is_alive(owner.pid)):
         return False
     return abs(time.time() - owner.heartbeat) < _FRESH
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's process
-        return True
-    return True
 
 
 def _write_owner(path: Path) -> None:

@@ -66,11 +66,7 @@ COMPARISON = Table(
 TRAINED = Table(
     "train",
     (
-        Column("run", "string", "path of the run inside its experiment"),
-        Column("arm", "string", "treatment"),
-        Column("seed", "Int64", "student seed"),
-        Column("step", "Int64", "optimiser steps taken"),
-        Column("tokens", "Int64", "predictions trained on"),
+        *RUN_COLUMNS,
         Column("state", "string", "finished, interrupted, failed or waiting"),
         Column("seconds", "float64", "wall-clock seconds of training, evaluation and writing"),
         Column("path", "string", "directory of the run"),
@@ -87,8 +83,7 @@ TRAINED = Table(
 CHECK_TABLE = Table(
     "checks",
     (
-        Column("arm", "string", "treatment"),
-        Column("seed", "Int64", "student seed"),
+        *(c for c in RUN_COLUMNS if c.name in ("arm", "seed")),
         Column("teacher", "string", "by whom it is taught"),
         Column("check", "string", "name of a `Check`"),
         Column("value", "float64", "what came of it; null: not known, since the undistilled twin is not finished"),
