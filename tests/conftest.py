@@ -1,8 +1,10 @@
 """What every test shares: one torch thread, as in a run."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,17 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist's: what is no terminal has no wi
 # example has a deadline, since two test processes share two cores
 settings.register_profile("mechdistill", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("mechdistill")
+
+
+TOGETHER = ("test_quickstart.py", "test_analyses.py", "test_trunk.py", "test_notebooks.py", "report/", "plots/")
+"""Files whose tests stay in one process, since what they share takes long to make."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for part in TOGETHER:
+            if part in item.nodeid.partition("::")[0]:
+                item.add_marker(pytest.mark.xdist_group(part))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -41,3 +54,21 @@ def own_definitions() -> Iterator[None]:
     """Whatever a test registers or loads as a plug-in is gone after it."""
     with only_meanwhile():
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real browser; one for the whole session, since a thread can drive only one at a time."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    flags = (
+        "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+        "--no-first-run"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags.split())
+        yield browser
+        browser.close()

@@ -41,7 +41,6 @@ HOMOGRAPHS = {
     "model/_language_model.py": {"loss": "a return type, as in TransformerLens"},
     "objective/_objective.py": {"floor": "a key of a divergence"},
     "plots/_ablation.py": {"mean": "pandas' word"},
-    "plots/_row_curves.py": {"mean": "pandas' word", "count": "pandas' word"},
     "positions.py": {"loss": "an attribute", "kl": "an attribute", "oracle": "a need"},
     "runs/_words.py": {"temperature": "a key of an arm"},
     "sandbox/_chain.py": {"oracle": "a need"},

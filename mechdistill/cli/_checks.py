@@ -45,7 +45,7 @@ def check_tables(checks: "pd.DataFrame") -> "Iterator[Grid]":
     columns = ["arm", "teacher", "check", "value", "has to be", "passed"]
     groups = checks.groupby(["arm", "teacher", "check"], sort=False)
     rows = [[*map(str, about), *_cells(part)] for about, part in groups]
-    yield table("Manipulation checks, on what is taught alone", columns, rows, right=3)
+    yield table("Manipulation checks, on what is taught alone", columns, rows, right=3, drop=("teacher",))
 
 
 def _cells(part: "pd.DataFrame") -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechdistill.cli._options import FigureFile, Json, NoFigure
+from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width
 from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
@@ -36,11 +36,13 @@ def compare(
     json: Json = False,
     figure: FigureFile = None,
     no_figure: NoFigure = False,
+    width: Width = None,
+    table: TableFile = None,
 ) -> None:
     """What distillation changed: every arm against its baseline over seeds, with intervals."""
     from mechdistill.runs import FIGURES, check_directory
 
-    output = Output(json, figure, no_figure).check()
+    output = Output(json, figure, no_figure, width, table).check()
     for path in (directory, other or directory):
         check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots, training

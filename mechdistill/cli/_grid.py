@@ -129,13 +129,13 @@ class _Column:
         """The least width in which different names still look different."""
         names = set(self.cells)
         for width in range(min(_SHORT, widest), widest):
-            if len({_short(name, width) for name in names}) == len(names):
+            if len({short(name, width) for name in names}) == len(names):
                 return width
         return widest
 
     def lines(self, width: int) -> _Shown:
-        header = [_short(line, width) for line in _wrapped(self.header, width, cut=False)]
-        return _Shown(header, [_short(cell, width) if self.is_text else cell for cell in self.cells], self.is_text)
+        header = [short(line, width) for line in _wrapped(self.header, width, cut=False)]
+        return _Shown(header, [short(cell, width) if self.is_text else cell for cell in self.cells], self.is_text)
 
 
 def _total(widths: Iterable[int]) -> int:
@@ -161,7 +161,7 @@ def _joined(cells: Sequence[str], columns: list[_Shown], widths: list[int]) -> s
     return _GAP.join(padded).rstrip()
 
 
-def _short(text: str, width: int) -> str:
+def short(text: str, width: int) -> str:
     """The text without its middle: both the arm at the front and the seed at the end of a run's name are needed."""
     if cell_len(text) <= width:
         return text

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, NoFigure
+from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, NoFigure, TableFile, Width
 from mechdistill.cli._present import Output, present
 from mechdistill.tables import Measure
 
@@ -24,9 +24,11 @@ def command(measure: Measure) -> Callable[..., None]:
         json: Json = False,
         figure: FigureFile = None,
         no_figure: NoFigure = False,
+        width: Width = None,
+        table: TableFile = None,
         no_cache: Fresh = False,
     ) -> None:
-        _show(measure, directory, checkpoint, Output(json, figure, no_figure).check(), no_cache)
+        _show(measure, directory, checkpoint, Output(json, figure, no_figure, width, table).check(), no_cache)
 
     measured.__doc__ = measure.question
     return measured

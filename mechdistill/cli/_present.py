@@ -1,10 +1,11 @@
-"""What commands that draw do with what they found: numbers onto stdout, a figure into a file."""
+"""What commands that draw do with what they found: numbers onto stdout, a figure and a table into files."""
 
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mechdistill.cli._destination import check_destination
 from mechdistill.errors import MechdistillError, NotStored
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
     from mechdistill.cli._grid import Grid
 
-_SUFFIX = ".html"
+_PAGE = ".html"
+_CSV, _LATEX = ".csv", ".tex"
+_FIGURES = (_PAGE, ".png", ".svg", ".pdf")
+_WIDTH, _NARROWEST, _WIDEST = 1000, 400, 4000  # pixels
 
 
 class Output(NamedTuple):
@@ -21,16 +25,26 @@ class Output(NamedTuple):
     json: bool
     figure: Path | None
     no_figure: bool
+    width: int | None
+    table: Path | None
 
     def check(self) -> "Output":
-        """Itself; raises `MechdistillError` for a figure that cannot be."""
+        """Itself; raises `MechdistillError` for a figure or a table that cannot be, before anything is computed."""
         if self.figure is not None and self.no_figure:
             raise MechdistillError(f"--figure {self.figure} and --no-figure: give one of the two")
-        if self.figure is not None and self.figure.suffix != _SUFFIX:
-            wanted = self.figure.with_suffix(_SUFFIX) if self.figure.name else f"figure{_SUFFIX}"
+        if self.table is not None:
+            check_destination("--table", self.table, "tables", (_CSV, _LATEX))
+        kind = _PAGE if self.figure is None else check_destination("--figure", self.figure, "figures", _FIGURES)
+        if kind != _PAGE:
+            from mechdistill.plots import browser
+
+            browser()
+        elif self.width is not None:
             raise MechdistillError(
-                f"--figure {self.figure}: figures are written as {_SUFFIX} only; name it like {wanted}"
+                f"--width {self.width}: is of a picture, and a page fills its window; add --figure FILE.png, say"
             )
+        if self.width is not None and not _NARROWEST <= self.width <= _WIDEST:
+            raise MechdistillError(f"--width {self.width}: must be between {_NARROWEST} and {_WIDEST} pixels")
         return self
 
 
@@ -41,33 +55,52 @@ def present(
     default: Path,
     output: Output,
 ) -> None:
-    """Store the figure, and print the tables, or the result as JSON; with JSON only a figure that was asked for.
+    """Store figure and table, and print the tables, or the result as JSON; with JSON only a figure that was asked for.
 
-    The figure comes first: whoever reads stdout may leave. One that cannot be stored is a warning, or, where its file
-    was named, raises `MechdistillError` once the numbers are printed.
+    The files come first: whoever reads stdout may leave. A figure that cannot be stored is a warning; a file that was
+    named and cannot be stored raises `MechdistillError` once the numbers are printed.
     """
     from mechdistill.cli._console import show
     from mechdistill.cli._print import print_json
 
     wanted = output.figure is not None or not (output.json or output.no_figure)
-    problem = _store(figure, default, output) if wanted else None
+    problems = [_store_figure(figure, default, output) if wanted else None, _store_table(result, tables, output.table)]
     print_json(result) if output.json else show(tables())
-    if problem is not None:
-        raise problem
+    for problem in problems:
+        if problem is not None:
+            raise problem
 
 
-def _store(figure: Callable[[], Any], default: Path, output: Output) -> MechdistillError | None:
+def _store_figure(figure: Callable[[], Any], default: Path, output: Output) -> MechdistillError | None:
     from mechdistill.cli._console import stderr
-    from mechdistill.plots import to_html
-    from mechdistill.runs import write_text
+    from mechdistill.plots import to_bytes
+    from mechdistill.runs import write_bytes
 
     path = output.figure or default
     try:
-        write_text(path, to_html(figure()))
+        write_bytes(path, to_bytes(figure(), path.suffix.lower(), output.width or _WIDTH))
     except MechdistillError as error:
         if output.figure is not None:
             return error
         warnings.warn(f"no figure: {error}; -o FILE puts it elsewhere", NotStored, stacklevel=2)
     else:
-        stderr.print(f"figure: {path}   (opens offline)")
+        stderr.print(f"figure: {path}" + "   (opens offline)" * (path.suffix.lower() == _PAGE))
+    return None
+
+
+def _store_table(
+    result: "pd.DataFrame", tables: Callable[[], "Iterable[Grid]"], path: Path | None
+) -> MechdistillError | None:
+    """The whole long table as CSV, or as LaTeX what the terminal shows."""
+    from mechdistill.cli._console import stderr
+    from mechdistill.cli._latex import document
+    from mechdistill.runs import write_text
+
+    if path is None:
+        return None
+    try:
+        write_text(path, result.to_csv(index=False) if path.suffix.lower() == _CSV else document(tables()))
+    except MechdistillError as error:
+        return error
+    stderr.print(f"table: {path}")
     return None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechdistill.cli._options import FigureFile, Json, NoFigure, known_presets
+from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width, known_presets
 from mechdistill.cli._present import Output, present
 from mechdistill.errors import MechdistillError
 
@@ -31,9 +31,11 @@ def sandbox(
     json: Json = False,
     figure: FigureFile = None,
     no_figure: NoFigure = False,
+    width: Width = None,
+    table: TableFile = None,
 ) -> None:
     """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
-    output = Output(json, figure, no_figure).check()
+    output = Output(json, figure, no_figure, width, table).check()
     if source is not None and source.is_dir():
         from mechdistill.runs import check_directory
 

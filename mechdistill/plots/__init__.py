@@ -1,33 +1,46 @@
-"""Tables in, plotly figures out. A measure's figure is named in its entry; without one `plain_figure` draws it."""
+"""Tables in, plotly figures out. A measure's figure is named in its entry; without one `plain_figure` draws it.
 
-import pandas as pd
-import plotly.graph_objects as go
+Figures carry the colours of a light page; `to_html` and `DARK_SCRIPT` put those of a dark one in their place.
+"""
 
 from mechdistill.plots._ablation import ablation_figure
 from mechdistill.plots._arms import Look, arm_colours
+from mechdistill.plots._colours import DARK
 from mechdistill.plots._comparison import comparison_figure
+from mechdistill.plots._copying import copying_figure
+from mechdistill.plots._dynamics import head_dynamics_figure
+from mechdistill.plots._excess import copy_excess_figure
+from mechdistill.plots._figures import FIGURES, Drawing, drawings, figure
+from mechdistill.plots._files import DARK_SCRIPT, PAGE, PICTURES, browser, check_suffix, to_bytes, to_html
 from mechdistill.plots._heads import induction_scores_figure
 from mechdistill.plots._plain import plain_figure
+from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
-from mechdistill.plots._style import to_html
 from mechdistill.plots._world import sandbox_figure
-from mechdistill.tables import Measure, resolve
-
-
-def figure(measure: Measure, table: pd.DataFrame) -> go.Figure:
-    """A measure's own figure, or the plain one."""
-    return plain_figure(measure, table) if measure.figure is None else resolve(measure.figure)(table)
-
 
 __all__ = [
+    "DARK",
+    "DARK_SCRIPT",
+    "FIGURES",
+    "PAGE",
+    "PICTURES",
+    "Drawing",
     "Look",
     "ablation_figure",
     "arm_colours",
+    "browser",
+    "check_suffix",
     "comparison_figure",
+    "copy_excess_figure",
+    "copying_figure",
+    "drawings",
     "figure",
+    "head_dynamics_figure",
     "induction_scores_figure",
     "plain_figure",
+    "routing_figure",
     "row_curves_figure",
     "sandbox_figure",
+    "to_bytes",
     "to_html",
 ]

@@ -1,4 +1,4 @@
-"""What knocking out each head and each set costs, twins side by side, controls in grey."""
+"""What knocking out each head and each set costs, twins side by side, sets against the range of their controls."""
 
 from typing import Any
 
@@ -6,81 +6,158 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.circuits import ABLATIONS, Head, targets
-from mechdistill.plots._style import INK, SHADES, page, styled
+from mechdistill.plots._colours import AXIS, BAND, INK, SHADES
+from mechdistill.plots._style import page, styled
 from mechdistill.plots._twins import beside, clear_empty
 from mechdistill.tables import title
 from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA
+
+_LINE = 15  # pixels of a bar with its place
+_ROOM = 0.8  # of a target's place on the axis, for its bars
 
 
 def ablation_figure(table: pd.DataFrame) -> go.Figure:
     """An `ablate` table as bars: rise in copy loss at occurrence >= 2, nats, one panel a run, on one scale.
 
-    Below the single heads stand the sets of the copy circuit; under each half, in grey, the mean of its controls,
-    with a line from the least to the most harmful draw. Every panel has a place for every bar, and twins stand beside
-    or below each other. Of several checkpoints, the last of each run is shown.
+    Below the single heads stand the sets of the copy circuit. Behind the bars of each half lies the band of its
+    controls, from the least to the most harmful draw of any kind: a bar that does not leave its band shows nothing. A
+    line spans several draws of a bar. Of several checkpoints, the last of each run is shown.
     """
     copying = COPY_LOSS_DELTA.name in set(table["metric"])
     shown = COPY_LOSS_DELTA if copying else BIGRAM_KL_DELTA
-    copy = table[(table["metric"] == shown.name) & table["bucket"].isna()]
-    copy = copy[copy["step"] == copy.groupby("run")["step"].transform("max")].copy()
-    copy["label"] = [_label(row) for row in copy.to_dict("records")]
-    labels = list(dict.fromkeys(copy[copy["what"] == targets.HEAD.name]["label"]))
-    labels += [label for label in targets.LABELS.values() if label in set(copy["label"])]
-    ablations = list(dict.fromkeys(copy["ablation"]))
-    runs, columns = beside(copy)
-    panel = 24 + len(labels) * (10 + 11 * len(ablations))
-    step_of = dict(zip(copy["run"], copy["step"], strict=True))
+    rows = table[(table["metric"] == shown.name) & table["bucket"].isna()]
+    rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
+    control = rows["control"].fillna(False).astype(bool)
+    bars = rows[~control].assign(place=[_label(row) for row in rows[~control].to_dict("records")])
+    # a control is named after its half, with a colon
+    halves = [str(what).partition(": ")[0] for what in rows[control]["what"]]
+    bands = rows[control].assign(place=[targets.LABELS.get(half, half) for half in halves])
+    places = list(dict.fromkeys(bars[bars["what"] == targets.HEAD.name]["place"]))
+    places += [label for label in targets.LABELS.values() if label in {*bars["place"], *bands["place"]}]
+    places += [label for label in dict.fromkeys(bars["place"]) if label not in places]
+    at_of = {label: float(len(places) - 1 - i) for i, label in enumerate(places)}
+    ablations = list(dict.fromkeys(rows["ablation"]))
+    slot = _ROOM / max(len(ablations), 1)
+    runs, columns = beside(rows)
+    step_of = dict(zip(rows["run"], rows["step"], strict=True))
     titles = [f"{run} @{step_of[run]}" if run else "" for run in runs]
-    made = page(titles, columns, panel, horizontal_spacing=0.03)
-    figure = made.figure
-    for run, at in zip(runs, made.places, strict=True):
-        if not run:
-            continue
-        part = copy[copy["run"] == run]
-        for ablation in reversed(ablations):  # plotly stacks a group upwards
-            groups = part[part["ablation"] == ablation].groupby("label", sort=False)
-            stats = groups["value"].agg(["mean", "min", "max", "size"])
-            drawn = stats[["min", "max"]].where(stats["min"] < stats["max"])  # no line where there is one draw
-            control, heads = groups["control"].first(), groups["heads"].first()
-            figure.add_trace(
-                go.Bar(
-                    y=list(stats.index),
-                    x=stats["mean"],
-                    orientation="h",
-                    name=_ablation_label(ablation),
-                    legendgroup=ablation,
-                    showlegend=run == runs[0],
-                    marker={"color": [_colour(ablation, c) for c in control]},
-                    error_x={
-                        "type": "data",
-                        "symmetric": False,
-                        "array": drawn["max"] - stats["mean"],
-                        "arrayminus": stats["mean"] - drawn["min"],
-                        "color": INK,
-                        "thickness": 1.2,
-                        "width": 3,
-                    },
-                    customdata=[
-                        ["" if pd.isna(names) else f" ({names})", _draws(row)]
-                        for names, row in zip(heads, stats.to_dict("records"), strict=True)
-                    ],
-                    hovertemplate="%{y}%{customdata[0]}<br>Δ %{x:.3f} nats%{customdata[1]}<extra></extra>",
-                ),
-                **at,
-            )
+    height = 24 + len(places) * (8 + _LINE * len(ablations))
+    made = page(titles, columns, height, horizontal_spacing=0.03)
+    figure, named = made.figure, set[str]()
+    for run, place in zip(runs, made.places, strict=True):
+        for i, ablation in enumerate(ablations):
+            up = _ROOM / 2 - (i + 0.5) * slot
+            label, colour = _ablation_label(ablation), _colour(ablation)
+            of_run = (bands["run"] == run) & (bands["ablation"] == ablation)
+            if of_run.any():
+                _band(figure, bands[of_run], at_of, up, slot, place, legend=_BAND not in named)
+                named.add(_BAND)
+            of_run = (bars["run"] == run) & (bars["ablation"] == ablation)
+            if of_run.any():
+                _bars(
+                    figure, bars[of_run], at_of, up, slot, place, name=label, colour=colour, legend=label not in named
+                )
+                named.add(label)
         figure.update_yaxes(
-            # the order and the range say that nothing moves up where a run lacks a bar
-            {"type": "category", "categoryorder": "array", "categoryarray": labels[::-1]},
-            range=[-0.5, len(labels) - 0.5],
-            showticklabels=at["col"] == 1,
-            **at,
+            tickvals=list(at_of.values()),
+            ticktext=list(at_of),
+            range=[-0.6, len(places) - 0.4],
+            showgrid=False,
+            showticklabels=place["col"] == 1,
+            **place,
         )
-        figure.update_xaxes(title_text=title(shown), matches="x", nticks=5, zeroline=True, **at)
+        scale = {} if place == made.places[0] else {"matches": "x"}
+        figure.update_xaxes(title_text=title(shown), nticks=5, zeroline=True, **scale, **place)
     clear_empty(figure, runs, made.places)
+    figure.update_layout(barmode="overlay")
     loss = "copy loss (occurrence ≥ 2)" if copying else "KL to the oracle (there is nothing to copy)"
-    heading = f"Rise of the {loss} when heads are knocked out; controls in grey, with their range"
-    return styled(made, heading, legend=[_ablation_label(name) for name in ablations]).update_layout(
-        barmode="group", bargap=0.25, legend={"traceorder": "reversed"}
+    reading = "Further right: the model needs these heads more. "
+    if len(bands):
+        reading += "The grey band is what as much damage elsewhere costs: a set matters if its bar leaves the band."
+    legend = [*(_ablation_label(name) for name in ablations), *[_BAND] * bool(len(bands))]
+    return styled(made, f"Rise of the {loss} when heads are knocked out", reading, legend=legend)
+
+
+_BAND = "range of the controls"
+
+
+def _band(
+    figure: go.Figure,
+    part: pd.DataFrame,
+    at_of: dict[str, float],
+    up: float,
+    slot: float,
+    place: dict[str, Any],
+    *,
+    legend: bool,
+) -> None:
+    ends = part.groupby("place", sort=False)["value"].agg(["min", "max"])
+    kinds = part.groupby(["place", "what"], sort=False)["value"].agg(["min", "max"])
+    said = ["\n".join(_kind(what, row) for what, row in kinds.loc[label].iterrows()) for label in ends.index]
+    figure.add_trace(
+        go.Bar(
+            y=[at_of[label] + up for label in ends.index],
+            x=ends["max"] - ends["min"],
+            base=ends["min"],
+            width=slot,
+            orientation="h",
+            marker={"color": BAND, "line": {"width": 1, "color": AXIS}},
+            name=_BAND,
+            legendrank=1001,
+            legendgroup=_BAND,
+            showlegend=legend,
+            customdata=said,
+            hovertemplate="%{customdata}",
+        ),
+        **place,
+    )
+
+
+def _kind(what: Any, row: "pd.Series[float]") -> str:
+    return f"{targets.LABELS.get(str(what), str(what)).strip()}: {row['min']:.3f} to {row['max']:.3f} nats"
+
+
+def _bars(
+    figure: go.Figure,
+    part: pd.DataFrame,
+    at_of: dict[str, float],
+    up: float,
+    slot: float,
+    place: dict[str, Any],
+    *,
+    name: str,
+    colour: str,
+    legend: bool,
+) -> None:
+    groups = part.groupby("place", sort=False)
+    stats = groups["value"].agg(["mean", "min", "max", "size"])
+    drawn = stats[["min", "max"]].where(stats["min"] < stats["max"])  # no line where there is one draw
+    figure.add_trace(
+        go.Bar(
+            y=[at_of[label] + up for label in stats.index],
+            x=stats["mean"],
+            width=slot * 0.5,  # its band stands out above and below
+            orientation="h",
+            name=name,
+            legendgroup=name,
+            showlegend=legend,
+            marker={"color": colour, "line": {"width": 0}},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": drawn["max"] - stats["mean"],
+                "arrayminus": stats["mean"] - drawn["min"],
+                "color": INK,
+                "thickness": 1.2,
+                "width": 3,
+            },
+            customdata=[
+                _about(name, row)
+                for row in stats.assign(heads=groups["heads"].first()).reset_index().to_dict("records")
+            ],
+            hovertemplate="%{customdata}",
+        ),
+        **place,
     )
 
 
@@ -90,16 +167,18 @@ def _label(row: dict[Any, Any]) -> str:
     return targets.LABELS.get(row["what"], str(row["what"]))
 
 
-def _draws(row: dict[Any, Any]) -> str:
-    """The spread of what a bar is the mean of."""
-    return f", mean of {row['size']:.0f} from {row['min']:.3f} to {row['max']:.3f}" if row["size"] > 1 else ""
+def _about(ablation: str, row: dict[Any, Any]) -> str:
+    """A bar in words: which heads, what they cost, and the spread of what it is the mean of."""
+    heads = "" if pd.isna(row["heads"]) else f" ({row['heads']})"
+    draws = f", mean of {row['size']:.0f} from {row['min']:.3f} to {row['max']:.3f}" if row["size"] > 1 else ""
+    return f"{ablation}\n{row['place']}{heads}\nΔ {row['mean']:.3f} nats{draws}"
 
 
 def _ablation_label(name: str) -> str:
     return ABLATIONS[name].label if name in ABLATIONS else name
 
 
-def _colour(name: str, control: bool) -> str:
-    """An ablation's shade of blue, its controls' of grey."""
+def _colour(name: str) -> str:
+    """An ablation's shade of blue."""
     slot = ABLATIONS[name].colour if name in ABLATIONS else len(ABLATIONS)
-    return SHADES[slot % len(SHADES)][int(control)]
+    return SHADES[slot % len(SHADES)]

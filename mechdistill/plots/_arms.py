@@ -1,15 +1,16 @@
 """How each arm of an experiment looks, the same in every figure that shows it.
 
-Colours are at least 3:1 against white and apart for readers of every kind of colour vision; dashes and markers tell
-arms apart in grey. The study's usual arms have looks of their own, which no other arm ever takes.
+Dashes, markers and, on bars, patterns tell arms apart in grey. The study's usual arms have looks of their own, which
+no other arm ever takes, and no student looks like a teacher.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mechdistill.config import TEACHER_ARM
+from mechdistill.plots._colours import ARMS, FURTHER, GREYS, PAPER
 from mechdistill.tables import arms_of
 
 _KNOWN = (
@@ -22,9 +23,6 @@ _KNOWN = (
     "dpt-90-routed",
     "dpt-90-random-route",
 )
-_RESERVED = ("#0072B2", "#D55E00", "#998B54", "#1B1B1B", "#00966F", "#CC6FA8", "#4B1F86", "#6E1A10")
-_FURTHER = ("#00616B", "#8A5FD0", "#6F7D12", "#3A8FC7")
-_GREYS = ("#595959", "#767676", "#8C8C8C")  # of teachers
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px", "2px,7px")
 _SYMBOLS = (
     "circle",
@@ -40,6 +38,14 @@ _SYMBOLS = (
     "bowtie",
     "hourglass",
 )
+_OF_TEACHERS = (
+    ("20px,4px", "3px,3px,3px,9px", "1px,4px", "14px,3px,3px,3px,14px,9px"),
+    ("triangle-left", "triangle-right", "hexagram", "star-square", "star-diamond", "octagon"),
+)
+_PATTERNS = tuple(
+    (shape, size) for size in (7, 14, 22) for shape in ("", "/", "x", "-", "\\", "|", "+", ".") if shape or size == 7
+)
+"""Shapes and sizes in pixels, in the order of all symbols."""
 
 
 class Look(NamedTuple):
@@ -48,6 +54,16 @@ class Look(NamedTuple):
     colour: str
     dash: str
     symbol: str
+
+    @property
+    def pattern(self) -> dict[str, Any]:
+        """Of the arm's bars, as plotly's `marker.pattern`: one for each symbol."""
+        return hatched(*_PATTERNS[(*_SYMBOLS, *_OF_TEACHERS[1]).index(self.symbol)])
+
+
+def hatched(shape: str, size: int) -> dict[str, Any]:
+    """Plotly's `marker.pattern` of bars in their own colour, with stripes of the page's."""
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": PAPER, "fgopacity": 1, "size": size, "solidity": 0.35}
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, Look]:
@@ -60,12 +76,12 @@ def arm_colours(arms: Iterable[str]) -> dict[str, Look]:
     others, teachers = len(_KNOWN), 0
     for arm in dict.fromkeys(arms):
         if arm.startswith(TEACHER_ARM):
-            looks[arm] = _look(_GREYS, teachers)
+            looks[arm] = _look(GREYS, teachers, *_OF_TEACHERS)
             teachers += 1
         elif arm in _KNOWN:
-            looks[arm] = _look(_RESERVED + _FURTHER, _KNOWN.index(arm))
+            looks[arm] = _look(ARMS + FURTHER, _KNOWN.index(arm))
         else:
-            looks[arm] = _look(_RESERVED + _FURTHER, others)
+            looks[arm] = _look(ARMS + FURTHER, others)
             others += 1
     return looks
 
@@ -76,12 +92,22 @@ def looks(table: pd.DataFrame) -> dict[str, Look]:
     return {arm: whole[arm] for arm in dict.fromkeys(map(str, table["arm"]))}
 
 
-def _look(colours: tuple[str, ...], slot: int) -> Look:
+def students(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of teachers' own training, which is no arm."""
+    return table[~table["arm"].astype(str).str.startswith(TEACHER_ARM)]
+
+
+def _look(
+    colours: tuple[str, ...],
+    slot: int,
+    dashes: tuple[str, ...] = _DASHES,
+    symbols: tuple[str, ...] = _SYMBOLS,
+) -> Look:
     """A slot's look: each time that colours come round again the dash moves on, and when all pairs are used, the
     symbol."""
     turn, place = divmod(slot, len(colours))
     return Look(
         colours[place],
-        _DASHES[(place + turn) % len(_DASHES)],
-        _SYMBOLS[(slot + turn // len(_DASHES)) % len(_SYMBOLS)],
+        dashes[(place + turn) % len(dashes)],
+        symbols[(slot + turn // len(dashes)) % len(symbols)],
     )

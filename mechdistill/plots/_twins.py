@@ -5,8 +5,13 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-MOST = 3
-"""Panels in a row."""
+_COLUMNS = (3, 4, 5)
+"""Panels that can stand in a row, the usual first."""
+
+
+def columns_for(panels: int) -> int:
+    """How many stand in a row, so that as few places as can be stay empty: five in one row, seven in rows of four."""
+    return panels if panels < _COLUMNS[0] else min(_COLUMNS, key=lambda columns: -panels % columns)
 
 
 def beside(table: pd.DataFrame) -> tuple[list[str], int]:
@@ -17,10 +22,9 @@ def beside(table: pd.DataFrame) -> tuple[list[str], int]:
     runs = table.drop_duplicates("run")
     arms, seeds = (list(dict.fromkeys(runs[key])) for key in ("arm", "seed"))
     if len(arms) == 1:
-        columns = min(MOST, len(seeds))
-        return list(runs["run"]) + [""] * (-len(seeds) % columns), columns
-    rows = -(-len(arms) // MOST)
-    columns = -(-len(arms) // rows)
+        columns = columns_for(len(runs))
+        return list(runs["run"]) + [""] * (-len(runs) % columns), columns
+    columns = columns_for(len(arms))
     run_of = dict(zip(zip(runs["arm"], runs["seed"], strict=True), runs["run"], strict=True))
     order: list[str] = []
     for seed in seeds:

@@ -1,23 +1,25 @@
 """A world at a glance: its transition matrix by entropy, how often tokens occur, and what can be copied where."""
 
-from html import escape
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from mechdistill.plots._arms import hatched
+from mechdistill.plots._colours import BLUE, ORANGE, RISING
 from mechdistill.plots._style import page, styled
 from mechdistill.tables import metrics, shown
 from mechdistill.world import KnownWorld
 
 _MOST_SHOWN = 512  # tokens of the transition matrix
-_PLAIN, _TRIGGER = "#0072B2", "#D55E00"
+_PLAIN, _TRIGGER = BLUE, ORANGE
+_STRIPES = hatched("-", 5)
+"""Across a bar, so that they are seen however thin it is."""
 
 
 def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
-    """A `sandbox` table with the world's matrix: rows sorted by entropy, triggers in orange throughout."""
+    """A `sandbox` table with the world's matrix: rows sorted by entropy, triggers in orange throughout, and striped."""
     order = np.argsort(sandbox.row_entropy, kind="stable")
-    names = [escape(shown(sandbox.symbols[token])) for token in order]
+    names = [shown(sandbox.symbols[token]) for token in order]
     is_trigger = sandbox.rate[order] == 1
     some = f" ({_MOST_SHOWN} tokens)" * (len(order) > _MOST_SHOWN)
     titles = [f"Transition probabilities, rows by entropy{some}", "Row entropy", "How often each token occurs"]
@@ -33,9 +35,9 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
                 customdata=probabilities,
                 x=[f"to {names[i]}" for i in drawn],
                 y=[f"from {names[i]}" for i in drawn],
-                colorscale="Cividis",
+                colorscale=RISING,
                 colorbar={
-                    "title": {"text": "log₁₀ π", "side": "top"},
+                    "title": {"text": "log₁₀ π", "side": "top", "font": {"size": 12}},
                     "lenmode": "pixels",
                     "len": 290,
                     "y": 1,
@@ -43,49 +45,60 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
                     "x": 0.425,
                     "xanchor": "left",
                     "thickness": 14,
+                    "outlinewidth": 0,
                 },
-                hovertemplate="%{y} %{x}: %{customdata:.4f}<extra></extra>",
+                hovertemplate="%{y} %{x}: %{customdata:.4f}",
             ),
             row=1,
             col=1,
         )
     figure.update_xaxes(showticklabels=False, ticks="", title_text="next token", row=1, col=1)
     figure.update_yaxes(showticklabels=False, ticks="", title_text="current token", autorange="reversed", row=1, col=1)
-    colours = [_TRIGGER if trigger else _PLAIN for trigger in is_trigger]
     place = np.arange(len(order))
     for row, column, values, title in (
         (1, 2, sandbox.row_entropy[order], "nats"),
         (2, 1, sandbox.stationary[order], "probability"),
     ):
-        figure.add_trace(
-            go.Bar(
-                x=place,
-                y=values,
-                customdata=names,
-                marker={"color": colours, "line": {"width": 0}},
-                hovertemplate="token %{customdata}: %{y:.4f}<extra></extra>",
-                showlegend=False,
-            ),
-            row=row,
-            col=column,
-        )
+        for which, marker in ((~is_trigger, {"color": _PLAIN}), (is_trigger, {"color": _TRIGGER, "pattern": _STRIPES})):
+            figure.add_trace(
+                go.Bar(
+                    x=place[which],
+                    y=values[which],
+                    width=0.85,
+                    customdata=[names[i] for i in place[which]],
+                    marker={**marker, "line": {"width": 0}},
+                    hovertemplate="token %{customdata}: %{y:.4f}",
+                    showlegend=False,
+                ),
+                row=row,
+                col=column,
+            )
         figure.update_xaxes(
-            title_text="tokens by row entropy (orange: triggers)", showticklabels=False, ticks="", row=row, col=column
+            title_text="tokens by row entropy (striped: triggers)", showticklabels=False, ticks="", row=row, col=column
         )
         figure.update_yaxes(title_text=title, row=row, col=column)
     for metric, name, style in (
         (
             metrics.SIMULATED_SHARE,
-            "simulated",
+            "share to copy, counted",
             {"mode": "markers", "marker": {"color": _PLAIN, "size": 5, "opacity": 0.6}},
         ),
-        (metrics.COPYABLE_SHARE, "computed", {"mode": "lines", "line": {"color": _TRIGGER, "width": 2.5}}),
+        (
+            metrics.COPYABLE_SHARE,
+            "share to copy, computed",
+            {"mode": "lines", "line": {"color": _TRIGGER, "width": 2.5}},
+        ),
     ):
         part = table[(table["metric"] == metric.name) & table["position"].notna()]
         figure.add_trace(go.Scatter(x=part["position"], y=part["value"], name=name, **style), row=2, col=2)
-    figure.update_xaxes(title_text="position", row=2, col=2)
-    figure.update_yaxes(title_text="share", rangemode="tozero", row=2, col=2)
-    legend = ["simulated", "computed"]
-    return styled(made, "The world: what follows what, and what can be copied", legend=legend).update_layout(
-        bargap=0.15
+    figure.update_xaxes(title_text="position in its sequence", row=2, col=2)
+    figure.update_yaxes(title_text="share of sequences", rangemode="tozero", row=2, col=2)
+    legend = ["share to copy, counted", "share to copy, computed"]
+    figure.update_layout(barmode="overlay")
+    return styled(
+        made,
+        "The world: what follows what, and what can be copied",
+        "A row of low entropy is nearly certain of its next token. What follows a trigger (orange, striped) is "
+        "drawn anew for each sequence: from its second occurrence on it can be copied, and only so be known.",
+        legend=legend,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechdistill.runs._copy import copy_run
     from mechdistill.runs._experiment import Experiment, load
-    from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_text
+    from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_bytes, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
     from mechdistill.runs._numerics import numerics
@@ -49,6 +49,7 @@ _HOMES = {
     "treatment": "_words",
     "world": "_words",
     "write_checks": "_writer",
+    "write_bytes": "_files",
     "write_text": "_files",
 }
 
@@ -78,6 +79,7 @@ __all__ = [
     "told_by_hash",
     "treatment",
     "world",
+    "write_bytes",
     "write_checks",
     "write_text",
 ]

@@ -1,16 +1,9 @@
-import itertools
-import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 
 import mechdistill as md
+from mechdistill.circuits import targets
 from mechdistill.config import expand
 from mechdistill.evals import describe
 from mechdistill.plots import (
@@ -18,43 +11,37 @@ from mechdistill.plots import (
     arm_colours,
     comparison_figure,
     induction_scores_figure,
-    plain_figure,
     row_curves_figure,
     sandbox_figure,
-    to_html,
 )
-from mechdistill.plots._style import FAINT, INK, SHADES
-from mechdistill.plots._twins import beside
+from mechdistill.plots._by_entropy import binned, crossings
+from mechdistill.plots._colours import ON_PALE, ON_STRONG
+from mechdistill.plots._row_curves import log_ticks
+from mechdistill.plots._twins import beside, columns_for
 from mechdistill.runs import Experiment
 from mechdistill.stats import compare_formation, compare_twins
-from mechdistill.tables import MEASURES, arms_of, with_arms
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--no-first-run"
-)
-
-
-@pytest.fixture(scope="module")
-def scores(trained: Experiment) -> pd.DataFrame:
-    return md.induction_scores(trained, "all")
+from mechdistill.tables import arms_of, with_arms
 
 
 def test_every_value_of_the_table_is_in_the_heat_maps(scores: pd.DataFrame) -> None:
     figure = induction_scores_figure(scores)
     metrics, runs = scores["metric"].nunique(), scores["run"].nunique()
-    assert len(figure.data) == metrics * runs
-    assert sum(bool(trace.visible) for trace in figure.data) == runs
+    maps = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert len(maps) == metrics * runs
+    assert sum(bool(trace.visible) for trace in maps) == runs
     steps = sorted(scores.loc[scores["run"] == "spt/seed-0", "step"].unique())
     assert [frame.name for frame in figure.frames] == [str(step) for step in steps]
     order = list(dict.fromkeys(scores["metric"]))
     for frame, step in zip(figure.frames, steps, strict=True):
         at = scores[(scores["run"] == "spt/seed-0") & (scores["step"] == step)]
         for i, metric in enumerate(order):
-            z = frame.data[i * runs].z
+            cells, numbers = frame.data[2 * i * runs : 2 * i * runs + 2]
+            assert len(numbers.text) == cells.z.size
             for row in at[at["metric"] == metric].to_dict("records"):
-                assert z[row["layer"]][row["head"]] == row["value"]
+                assert cells.z[row["layer"]][row["head"]] == row["value"]
+                place = row["layer"] * cells.z.shape[1] + row["head"]
+                assert numbers.text[place] == f"{row['value']:.2f}"
+                assert numbers.textfont.color[place] == (ON_STRONG if row["value"] >= 0.5 else ON_PALE)
 
 
 def test_a_run_that_stopped_early_shows_its_last_checkpoint(scores: pd.DataFrame) -> None:
@@ -62,7 +49,7 @@ def test_a_run_that_stopped_early_shows_its_last_checkpoint(scores: pd.DataFrame
     teacher = list(dict.fromkeys(scores["run"])).index("teachers/young/seed-0")
     own = scores[(scores["run"] == "teachers/young/seed-0") & (scores["metric"] == scores["metric"].iloc[0])]
     last = own[own["step"] == own["step"].max()]
-    z = figure.frames[-1].data[teacher].z
+    z = figure.frames[-1].data[2 * teacher].z
     assert [z[r["layer"]][r["head"]] for r in last.to_dict("records")] == last["value"].tolist()
 
 
@@ -90,6 +77,7 @@ def test_the_forest_plot_has_every_difference_and_its_interval() -> None:
         row = table[(table["arm"] == trace.name)].iloc[0]
         open_circle = trace.name == "b"  # two pairs: no interval
         assert trace.marker.symbol.endswith("-open") == open_circle
+        assert trace.error_x.visible != open_circle
         if not open_circle:
             assert trace.x[0] + trace.error_x.array[0] == pytest.approx(row["high"])
             assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(row["low"])
@@ -100,67 +88,45 @@ def test_the_forest_plot_says_that_nothing_formed() -> None:
     (trace,) = comparison_figure(compare_formation(pd.DataFrame(runs), "spt", ["a"], 0.7)).data
     assert (trace.mode, trace.text) == ("text", ("nothing formed in either arm by 8 tokens",))
     for text in ("no difference known", "accuracy 0.700 on, followed up to 8 tokens", "3 of 3, of the baseline 3"):
-        assert text in trace.hovertemplate
+        assert text in trace.customdata[0]
 
 
-STUDY = ["spt", "dpt-90", "dpt-50", "dpt-90-oracle", "spt-2x", "spt-downweight", "dpt-90-routed", "dpt-90-random-route"]
+def test_long_names_and_no_difference_in_the_forest_plot() -> None:
+    """Names stay apart and whole when hovering, panels keep their room, and an axis of zeros invents no numbers."""
+    arms = [f"{start}-arm-with-quite-a-long-name-that-nobody-would-choose" for start in ("an", "another")]
+    rows = [
+        {"arm": arm, "seed": seed, "metric": metric, "value": 1.0}
+        for arm in ("spt", *arms)
+        for seed in (0, 1)
+        for metric in ("kl", "formation-tokens", "copy-excess")
+    ]
+    figure = comparison_figure(compare_twins(pd.DataFrame(rows), "spt"))
+    axis = next(figure.select_yaxes())
+    assert sorted(axis.tickvals) == sorted(arms)
+    assert len(set(axis.ticktext)) == 2
+    assert max(len(line) for text in axis.ticktext for line in text.split("<br>")) <= 18
+    assert all(trace.customdata[0].startswith(trace.y[0]) for trace in figure.data)
+    titles = [note.text for note in figure.layout.annotations]
+    assert max(len(line) for text in titles for line in text.split("<br>")) <= 24
+    assert not any(text.endswith("tokens") for text in titles), "the axis says the unit"
+    assert {axis.tickvals for axis in figure.select_xaxes()} == {(0.0,)}
+    assert "  " not in figure.layout.title.subtitle.text
 
 
-def linear(colour: str) -> np.ndarray:
-    channel = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    return np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+def test_triggers_are_striped(trained: Experiment) -> None:
+    world = trained.run("spt/seed-0").world
+    bars = [trace for trace in sandbox_figure(world, describe(world)).data if trace.type == "bar"]
+    striped = [sorted(trace.y) for trace in bars if trace.marker.pattern.shape]
+    triggers = world.rate == 1
+    assert striped == [sorted(world.row_entropy[triggers]), sorted(world.stationary[triggers])]
+    assert sum(len(trace.y) for trace in bars) == 2 * world.vocab
 
 
-def contrast(colour: str) -> float:
-    """Against white (WCAG 2)."""
-    return 1.05 / (linear(colour) @ [0.2126, 0.7152, 0.0722] + 0.05)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* of linear sRGB."""
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ rgb.clip(0, 1)
-    f = np.array([v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz / [0.9505, 1, 1.089]])
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-# Machado, Oliveira and Fernandes 2009, severity 1
-VISION = {
-    "usual": np.eye(3),
-    "protan": np.array(
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
-    ),
-    "deutan": np.array(
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
-    ),
-    "tritan": np.array(
-        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]]
-    ),
-}
-
-
-def test_arms_are_seen_and_told_apart_by_every_kind_of_colour_vision() -> None:
-    arms = [*STUDY, *(f"mine-{i}" for i in range(4)), "teacher:a", "teacher:b"]
-    colours = [look.colour for look in arm_colours(arms).values()]
-    assert min(map(contrast, colours)) >= 3
-    assert min(contrast(colour) for colour in (INK, FAINT)) >= 4.5
-    assert min(contrast(colour) for pair in SHADES for colour in pair) >= 3
-    for name, sees in VISION.items():
-        seen = [lab(sees @ linear(colour)) for colour in colours[: len(STUDY)]]
-        apart = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
-        assert apart > 10, name
-
-
-def test_an_arms_look_hangs_on_the_experiment_alone() -> None:
-    many = [*STUDY, *(f"arm{i}" for i in range(60)), *(f"teacher:{i}" for i in range(12))]
-    looks = arm_colours(many)
-    assert len(set(looks.values())) == len(many)
-    pairs = {(look.colour, look.dash) for look in looks.values()}
-    assert len(pairs) == len(many)
-    assert len({looks[arm].dash for arm in STUDY}) == len({looks[arm].symbol for arm in STUDY}) == len(STUDY), "in grey"
-    # whichever of the study's arms there are, and whatever is added behind
-    assert arm_colours(["dpt-90"])["dpt-90"] == looks["dpt-90"]
-    assert arm_colours(["arm0", "spt", "teacher:0", "arm1"]).items() <= looks.items()
-    assert not {look.colour for look in map(looks.get, STUDY)} & {looks[f"arm{i}"].colour for i in range(4)}
+@pytest.mark.parametrize(("low", "high"), [(0.61, 0.79), (0.11, 0.9), (0.0021, 0.0024), (3.0, 5.0), (0.001, 4.0)])
+def test_every_log_axis_has_numbers(low: float, high: float) -> None:
+    ticks = log_ticks(pd.Series([low, high]))
+    assert ticks == sorted(set(ticks))
+    assert 3 <= sum(low <= tick <= high for tick in ticks) <= 12
 
 
 def test_figures_of_a_part_of_the_experiment_keep_its_looks(trained: Experiment) -> None:
@@ -175,13 +141,13 @@ def test_figures_of_a_part_of_the_experiment_keep_its_looks(trained: Experiment)
     assert arms_of(md.row_curves(trained.run("dpt/seed-0"))) == ["spt", "dpt", "teacher:young"]
     table = with_arms(md.row_curves(trained.run("dpt/seed-0")), (run.treatment for run in expand(config)))
     for part in (table, table[table["step"] > 0]):
-        lines = {t.line.color for t in row_curves_figure(part).data if t.mode == "lines" and t.legendgroup == "dpt"}
+        lines = {t.line.color for t in row_curves_figure(part).data if t.showlegend and t.legendgroup == "dpt"}
         assert lines == {arm_colours(arms_of(table))["dpt"].colour}
     assert whole["dpt"] != arm_colours(["dpt"])["dpt"]
 
 
 def test_twins_stand_in_the_same_places() -> None:
-    """Five arms of three seeds, one run missing: a seed's rows have all arms in order, and every panel every bar."""
+    """Seven arms of three seeds, one run missing: a seed's rows have all arms in order, and every panel every bar."""
     rows = [
         {
             "run": f"{arm}/seed-{seed}",
@@ -194,17 +160,18 @@ def test_twins_stand_in_the_same_places() -> None:
         }
         | {"what": "head", "layer": 0, "head": head, "heads": None, "control": False, "ablation": "mean"}
         for seed in range(3)
-        for arm in "abcde"
+        for arm in "abcdefg"
         for head in range(2 if arm == "b" else 4)
         if (arm, seed) != ("c", 1)
     ]
     table = pd.DataFrame(rows)
     order, columns = beside(table)
-    assert columns == 3
-    assert [order[i : i + 3] for i in range(6, 12, 3)] == [["a/seed-1", "b/seed-1", ""], ["d/seed-1", "e/seed-1", ""]]
+    assert columns == 4
+    second = [["a/seed-1", "b/seed-1", "", "d/seed-1"], ["e/seed-1", "f/seed-1", "g/seed-1", ""]]
+    assert [order[i : i + 4] for i in (8, 12)] == second
     figure = ablation_figure(table)
     axes = list(figure.select_yaxes())
-    assert len({(axis.categoryarray, axis.range) for axis in axes if axis.visible is not False}) == 1
+    assert len({(axis.ticktext, axis.tickvals, axis.range) for axis in axes if axis.visible is not False}) == 1
     assert [axis.visible for axis in axes].count(False) == order.count("")
     assert len({round(axis.domain[1] - axis.domain[0], 9) for axis in axes}) == 1
 
@@ -212,7 +179,7 @@ def test_twins_stand_in_the_same_places() -> None:
 def test_row_curves_average_buckets_over_positions(trained: Experiment) -> None:
     table = md.row_curves(trained)
     figure = row_curves_figure(table)
-    spt = next(trace for trace in figure.data if trace.name == "spt")
+    spt = next(trace for trace in figure.data if trace.name == "spt" and trace.showlegend)
     rows = table[(table["arm"] == "spt") & (table["bucket"] == 0)]
     wide = rows.pivot(index=["tokens", "row"], columns="metric", values="value").reset_index()
     wide["total"] = wide["kl"] * wide["positions"]
@@ -221,134 +188,94 @@ def test_row_curves_average_buckets_over_positions(trained: Experiment) -> None:
     assert list(spt.y) == pytest.approx(list(expected))
 
 
-def test_several_seeds_get_a_mean_line(trained: Experiment) -> None:
+def test_several_seeds_are_a_mean_in_a_band_from_the_lowest_to_the_highest(trained: Experiment) -> None:
     table = md.row_curves(trained.run("spt/seed-0"))
     other = table.assign(seed=1, run="spt/seed-1", value=table["value"] * 3)
-    figure = row_curves_figure(pd.concat([table, other]))
-    lines = [trace for trace in figure.data if trace.legendgroup == "spt" and trace.mode == "lines"][:3]
-    assert [line.line.width for line in lines] == [1, 1, 2.5]
-    assert list(lines[2].y) == pytest.approx([2 * value for value in lines[0].y])
+    alone = next(trace for trace in row_curves_figure(table).data if trace.showlegend)
+    band, mean = [t for t in row_curves_figure(pd.concat([table, other])).data if t.legendgroup == "spt"][:2]
+    assert list(mean.y) == pytest.approx([2 * value for value in alone.y])
+    n = len(alone.x)
+    assert (list(band.x[:n]), list(band.x[n:])) == (list(alone.x), list(alone.x)[::-1])
+    assert list(band.y[:n]) == pytest.approx([3 * value for value in alone.y])
+    assert list(band.y[n:]) == pytest.approx(list(alone.y)[::-1])
 
 
-def test_ablation_bars_show_means_and_ranges_of_controls(trained: Experiment) -> None:
-    table = md.ablate(trained.run("spt/seed-0"))
-    circuit = table[table["what"] == "head"].assign(what="lookup", heads="L1H0")
-    control = circuit.assign(what="lookup: removed subspace", control=True)
-    both = pd.concat([table, circuit.head(1), control.head(1), control.head(1).assign(value=9.0)])
-    figure = ablation_figure(both)
+def test_a_mean_goes_as_far_as_all_of_its_seeds(trained: Experiment) -> None:
+    table = md.row_curves(trained.run("spt/seed-0"))
+    short = table[table["step"] <= 12].assign(seed=1, run="spt/seed-1")
+    mean = next(t for t in row_curves_figure(pd.concat([table, short])).data if t.showlegend)
+    assert max(mean.x) == short["tokens"].max()
+
+
+def test_where_nothing_can_be_copied_no_panel_is_empty(trained: Experiment) -> None:
+    table = md.row_curves(trained.run("spt/seed-0"))
+    figure = row_curves_figure(table[table["row"].notna()])
+    *small, last = figure.select_xaxes()
+    assert len(small) == 4
+    assert {trace.xaxis for trace in figure.data} == {"x", "x2", "x3", "x4", "x5"}
+    assert last.domain == (0, 1), "the last one has the place of two"
+
+
+def test_where_two_arms_cross_is_marked() -> None:
+    """KL of 2^(entropy - 1) against 2^(1 - entropy): equal at 1 nat, where both are 1; 24 rows in 8 bins."""
+    entropy = np.linspace(0.0, 2.3, 24)
+    rows = pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "run": f"{arm}/seed-0",
+                "step": 1,
+                "row": i,
+                "row_entropy": h,
+                "value": 2.0 ** (sign * (h - 1)),
+            }
+            for arm, sign in (("spt", 1), ("dpt-90", -1))
+            for i, h in enumerate(entropy)
+        ]
+    )
+    lines = binned(rows)
+    assert list(lines.groupby("arm")["n"].unique().map(list)) == [[3], [3]]
+    one, other = (lines[lines["arm"] == arm] for arm in ("spt", "dpt-90"))
+    ((at, kl),) = crossings(one, other)
+    assert at == pytest.approx(1, abs=0.01)
+    assert kl == pytest.approx(1, abs=0.01)
+    assert crossings(one, one.assign(value=one["value"] * 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("panels", "columns"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 3), (8, 4), (9, 3), (10, 5)]
+)
+def test_no_place_stays_empty_where_that_can_be(panels: int, columns: int) -> None:
+    assert columns_for(panels) == columns
+    assert panels % columns == 0
+
+
+def test_sets_lie_before_the_band_of_their_controls(trained: Experiment) -> None:
+    heads = md.ablate(trained.run("spt/seed-0"))
+    head = heads[heads["what"] == targets.HEAD.name].head(1)
+    half = head.assign(what=targets.LOOKUP.name, heads="L1H0", value=2.5)
+    controls = [
+        head.assign(what=targets.control(targets.LOOKUP, kind), control=True, value=value)
+        for kind, values in ((targets.REMOVED, (-0.5, 0.25)), (targets.OUTSIDE, (1.5,)))
+        for value in values
+    ]
+    figure = ablation_figure(pd.concat([heads, half, *controls]))
+    axis = next(iter(figure.select_yaxes()))
+    place = dict(zip(axis.ticktext, axis.tickvals, strict=True))[targets.LOOKUP.label]
+    band = next(trace for trace in figure.data if trace.name == "range of the controls")
     bars = next(trace for trace in figure.data if trace.name == "mean ablation")
-    at = list(bars.y).index("… as much lost at random")
-    first = control.head(1)["value"].item()
-    assert bars.x[at] == pytest.approx((first + 9) / 2)
-    assert bars.error_x.array[at] == pytest.approx((9 - first) / 2)
+    assert (band.base[0], band.base[0] + band.x[0]) == (-0.5, 1.5)
+    at = list(bars.y).index(band.y[0])
+    assert bars.x[at] == 2.5
+    assert abs(bars.y[at] - place) < 0.5
+    assert list(figure.data).index(band) < list(figure.data).index(bars), "bars are drawn over bands"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield browser
-        browser.close()
-
-
-def opened(browser: Any, figure: go.Figure, path: Path, width: int = 1300) -> Any:
-    """A figure in a real browser that may reach nothing but the file."""
-    path.write_text(to_html(figure), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    page.outside, page.problems = [], []
-    page.on(
-        "request",
-        lambda r: page.outside.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None,
-    )
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_selector(".modebar-btn", state="attached")
-    return page
-
-
-@pytest.fixture
-def page(scores: pd.DataFrame, tmp_path: Path, browser: Any) -> Iterator[Any]:
-    page = opened(browser, induction_scores_figure(scores), tmp_path / "scores.html")
-    page.wait_for_selector(".slider-group")
-    yield page
-    page.close()
-
-
-WORDS = ".gtitle, .legendtext, .annotation-text, .updatemenu-header, .cbtitle text"
-TEXTS = f"""() => [...document.querySelectorAll('{WORDS}')]
-    .map(e => [e.textContent, e.getBoundingClientRect()]).map(([t, b]) => [t, b.left, b.top, b.right, b.bottom])"""
-
-
-def test_no_words_overprint_on_a_narrow_page_and_nothing_leads_away(
-    trained: Experiment, browser: Any, tmp_path: Path
-) -> None:
-    run = trained.run("spt/seed-0")
-    arms = ["spt", "dpt-90", "dpt-90-random-route", "mine-with-a-name-that-is-long", "other"]
-
-    def of_arms(table: pd.DataFrame) -> pd.DataFrame:
-        return pd.concat(
-            [table.assign(arm=arm, run=f"{arm}/seed-{seed}", seed=seed) for arm in arms for seed in (0, 1)]
-        )
-
-    differences = compare_twins(
-        pd.DataFrame(
-            [
-                {"arm": arm, "seed": seed, "metric": metric, "value": float(seed * (i + 1))}
-                for i, arm in enumerate(arms)
-                for seed in range(4)
-                for metric in ("kl", "copy-excess", "formation-tokens")
-            ]
-        ),
-        "spt",
-    )
-    figures = {
-        "heads": induction_scores_figure(of_arms(md.induction_scores(run))),
-        "rows": row_curves_figure(of_arms(md.row_curves(run))),
-        "bars": ablation_figure(of_arms(md.ablate(run))),
-        "differences": comparison_figure(differences),
-        "plain": plain_figure(MEASURES["row-curves"], of_arms(md.row_curves(run, 6))),
-        "world": sandbox_figure(run.world, describe(run.world)),
-    }
-    for name, figure in figures.items():
-        page = opened(browser, figure, tmp_path / f"{name}.html", width=800)
-        texts = page.evaluate(TEXTS)
-        assert len(texts) > 2, name
-        for text, left, top, right, bottom in texts:
-            assert left >= 0, (name, text)
-            assert top >= 0, (name, text)
-            assert right <= 800, (name, text)
-            assert bottom <= figure.layout.height, (name, text)
-        for one, other in itertools.combinations(texts, 2):
-            (_, left, top, right, bottom), (_, x0, y0, x1, y1) = one, other
-            assert not (left < x1 - 1 and x0 < right - 1 and top < y1 - 1 and y0 < bottom - 1), (name, one, other)
-        buttons = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title)")
-        assert buttons
-        assert not [title for title in buttons if re.search("share|cloud|studio|plotly", title, re.IGNORECASE)]
-        assert page.evaluate("document.querySelectorAll('a[href^=http]').length") == 0
-        assert page.outside == page.problems == []
-        page.close()
-
-
-def test_the_page_works_offline_in_a_real_browser(page: Any, scores: pd.DataFrame) -> None:
-    steps = sorted(scores["step"].unique())
-    z_of_first = "document.querySelector('.js-plotly-plot').data[0].z.bdata"
-    assert page.text_content(".slider-label") == f"checkpoint: step {steps[-1]}"
-    before = page.evaluate(z_of_first)
-    box = page.locator(".slider-rail-touch-rect").bounding_box()
-    page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
-    page.wait_for_function(f"() => document.querySelector('.slider-label').textContent.endsWith('step {steps[0]}')")
-    page.wait_for_function(f"() => {z_of_first} !== '{before}'")
-    visible = "() => document.querySelector('.js-plotly-plot').data.map(t => t.visible)"
-    page.locator(".updatemenu-header").click()
-    page.locator(".updatemenu-dropdown-button").nth(1).click()
-    page.wait_for_function("() => document.querySelector('.js-plotly-plot').data[0].visible === true")
-    chosen = page.evaluate(visible)
-    page.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
-    page.wait_for_function(f"() => {z_of_first} === '{before}'")
-    assert page.evaluate(visible) == chosen, "moving the slider undid the choice of score"
-    assert page.outside == []
-    assert page.problems == []
+def test_a_bar_is_the_mean_of_its_draws(trained: Experiment) -> None:
+    table = md.ablate(trained.run("spt/seed-0"))
+    first = table[table["what"] == targets.HEAD.name].head(1)
+    figure = ablation_figure(pd.concat([table, first.assign(value=9.0)]))
+    bars = next(trace for trace in figure.data if trace.name == "mean ablation")
+    at = next(i for i, text in enumerate(bars.customdata) if "L0H0" in text)
+    assert bars.x[at] == pytest.approx((first["value"].item() + 9) / 2)
+    assert bars.error_x.array[at] == pytest.approx((9 - first["value"].item()) / 2)

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mechdistill.circuits import Head, copy_circuit, names, ranking
+from mechdistill.circuits.scores import PREVIOUS_AFTER_TRIGGER
 from mechdistill.cli._grid import Grid, table
 from mechdistill.cli._print import number
 from mechdistill.tables import last_step, since_half
@@ -85,9 +86,9 @@ def _since(run: str, scores: pd.DataFrame, order: pd.DataFrame, since: _Since) -
 
 
 def _dearest_last(metrics: list[str]) -> tuple[str, ...]:
-    """The order in which scores are left out where there is no room: the ranking score goes last."""
-    first = ranking(set(metrics)).name
-    return tuple(metric for metric in reversed(metrics) if metric != first)
+    """The order in which scores are left out where there is no room: those that name the copy circuit go last."""
+    name = (PREVIOUS_AFTER_TRIGGER.name, ranking(set(metrics)).name)
+    return (*(metric for metric in reversed(metrics) if metric not in name), *(m for m in name[:1] if m in metrics))
 
 
 def _by_pair(title: str, scores: pd.DataFrame, since: _Since | None) -> Grid:

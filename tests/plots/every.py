@@ -1,0 +1,74 @@
+"""Every figure, drawn from tables of five arms and two seeds, all derived from one micro run."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+import mechdistill as md
+from mechdistill.evals import describe
+from mechdistill.plots import drawings, induction_scores_figure, plain_figure, sandbox_figure
+from mechdistill.runs import Run
+from mechdistill.stats import compare_twins
+from mechdistill.tables import LATER, MEASURES, last_step, metrics, with_arms
+from mechdistill.world import KnownWorld
+
+ARMS = ["spt", "dpt-90", "dpt-90-random-route", "mine-with-a-name-that-is-long", "other"]
+SEEDS = (0, 1)
+
+
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """By the names of `Drawing.tables`."""
+    differences = pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "metric": metric, "value": float(seed * (i + 1))}
+            for i, arm in enumerate(ARMS)
+            for seed in range(4 if arm != "other" else 2)
+            for metric in ("kl", "copy-excess", "formation-tokens")
+        ]
+    )
+    return {
+        "metrics": _of_arms(_routing(run.metrics())),
+        "compare": with_arms(compare_twins(differences, "spt"), ARMS),
+        "induction-scores": _of_arms(md.induction_scores(run, "all")),
+        "row-curves": _of_arms(md.row_curves(run)),
+        "ablate": _of_arms(md.ablate(run)),
+    }
+
+
+def figures(
+    tables: dict[str, pd.DataFrame], world: KnownWorld, described: pd.DataFrame | None = None
+) -> dict[str, go.Figure]:
+    """All that are not None, by name."""
+    drawn = {drawing.name: drawing.draw(*(tables[name] for name in drawing.tables)) for drawing in drawings()}
+    rows = tables["row-curves"]
+    drawn |= {
+        "heads, slider": induction_scores_figure(tables["induction-scores"]),
+        "plain, curves": plain_figure(MEASURES["row-curves"], rows),
+        "plain, bars": plain_figure(MEASURES["row-curves"], last_step(rows[rows["row"].isna()])),
+        "world": sandbox_figure(world, describe(world) if described is None else described),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _of_arms(table: pd.DataFrame) -> pd.DataFrame:
+    """The run's table once for every arm and seed, values a little apart."""
+    rng = np.random.default_rng(0)
+    parts = [
+        table.assign(arm=arm, run=f"{arm}/seed-{seed}", seed=seed, value=table["value"] * rng.uniform(0.8, 1))
+        for arm in ARMS
+        for seed in SEEDS
+    ]
+    return with_arms(pd.concat(parts, ignore_index=True), ARMS)
+
+
+def _routing(log: pd.DataFrame) -> pd.DataFrame:
+    """The log as of a run that routes."""
+    last = log[log["step"] == log["step"].max()].head(4).reset_index(drop=True)
+    named = (metrics.ROUTED, metrics.ROUTING_PRECISION, metrics.ROUTING_RECALL, metrics.TEACHER_COPY_MASS)
+    rows = last.assign(
+        metric=[metric.name for metric in named],
+        value=[0.2, 0.5, 0.8, 0.9],
+        occurrence=pd.Series([None, None, None, LATER], dtype="string"),
+        bucket=pd.Series([None] * 4, dtype="Int64"),
+    )
+    return pd.concat([log, rows], ignore_index=True)
