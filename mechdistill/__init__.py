@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mechdistill.plugins import plugin
     from mechdistill.publishing import publish
     from mechdistill.registry import Registry
+    from mechdistill.report import explore
     from mechdistill.runs import Experiment, Run, load, sql
     from mechdistill.tables import Measure
     from mechdistill.training import checks, train
@@ -47,6 +48,7 @@ _HOMES = {
     "checks": "mechdistill.training",
     "compare": "mechdistill.analysis",
     "divergence": "mechdistill.extend",
+    "explore": "mechdistill.report",
     "from_transformer_lens": "mechdistill.model",
     "head_score": "mechdistill.extend",
     "load": "mechdistill.runs",
@@ -72,6 +74,7 @@ __all__ = [
     "checks",
     "compare",
     "divergence",
+    "explore",
     "from_transformer_lens",
     "head_score",
     "load",

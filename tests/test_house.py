@@ -42,6 +42,7 @@ HOMOGRAPHS = {
     "objective/_objective.py": {"floor": "a key of a divergence"},
     "plots/_ablation.py": {"mean": "pandas' word"},
     "positions.py": {"loss": "an attribute", "kl": "an attribute", "oracle": "a need"},
+    "report/_glossary.py": {"oracle": "a word that is explained"},
     "runs/_words.py": {"temperature": "a key of an arm"},
     "sandbox/_chain.py": {"oracle": "a need"},
     "tables/_measures.py": {"oracle": "a need"},

@@ -1,6 +1,7 @@
 """Asking runs: a measure applied to checkpoints, arms compared over seeds, one prompt looked at."""
 
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
+from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
 from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
@@ -12,6 +13,7 @@ __all__ = [
     "Checkpoint",
     "Comparison",
     "Prompt",
+    "arms",
     "compare",
     "compared",
     "definitions",

@@ -75,9 +75,9 @@ class Applied:
                 tables.append(session.stacked(self.measure, run, chosen, advance))
         if not tables:
             reasons = "; ".join(left_out) or "no run has been started"
-            raise MechdistillError(
-                f"{target.path}: nothing to measure ({reasons}); train it, or choose another checkpoint"
-            )
+            never = bool(target.runs) and all(_lacking(self.measure, run) for run in target.runs)
+            fix = "choose another measure" if never else "train it, or choose another checkpoint"
+            raise MechdistillError(f"{target.path}: nothing to measure ({reasons}); {fix}")
         for reason in left_out:
             warnings.warn(f"left out: {reason}", stacklevel=3)
         return pd.concat(tables, ignore_index=True)

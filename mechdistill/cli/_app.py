@@ -17,6 +17,7 @@ from mechdistill.cli._measure import command
 from mechdistill.cli._plugins import HELP
 from mechdistill.cli._presets import presets
 from mechdistill.cli._publish import publish
+from mechdistill.cli._report import report
 from mechdistill.cli._sandbox import sandbox
 from mechdistill.cli._show import show_run
 from mechdistill.cli._sql import sql
@@ -33,6 +34,7 @@ def app() -> typer.Typer:
         "train": train,
         **{name: command(measure) for name, measure in MEASURES.items()},
         "compare": compare,
+        "report": report,
         "sandbox": sandbox,
         "publish": publish,
         "presets": presets,

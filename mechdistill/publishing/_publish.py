@@ -5,23 +5,18 @@ import os
 import re
 import shutil
 from contextlib import suppress
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, TypeVar
-
-from pydantic import BaseModel
+from pathlib import Path
+from typing import Literal
 
 from mechdistill import arguments
 from mechdistill.ambient import neutral
 from mechdistill.config import expand, to_yaml
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.publishing._card import card
+from mechdistill.publishing._portable import portable, provenance
 from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, is_left_over, temporary, write_text
 
-# of provenance.json; the rest (host, process, kernel) says where its author works
-_PROVENANCE = ("created", "revision", "python", "conditions", "packages", "plugins", "fingerprint")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
-
-T = TypeVar("T")
 
 
 @neutral()
@@ -57,14 +52,14 @@ def publish(
     _remove_leftovers(whole.parent)
     partial = temporary(whole)
     try:
-        configs = [_portable(run.config) for run in runs]
+        configs = [portable(run.config) for run in runs]
         for run, config in zip(runs, configs, strict=True):
             target = partial if run is source else partial / config.path
             steps = run.steps if checkpoints == "all" else [run.resolve("last")]
-            copy_run(run, target, config=config, provenance=_provenance(run), steps=steps)
+            copy_run(run, target, config=config, provenance=provenance(run), steps=steps)
         if isinstance(source, Experiment):
-            write_text(partial / EXPERIMENT, to_yaml(_portable(source.config)))
-        write_text(partial / "README.md", card(source, runs, configs, _provenance(runs[0]), license))
+            write_text(partial / EXPERIMENT, to_yaml(portable(source.config)))
+        write_text(partial / "README.md", card(source, runs, configs, provenance(runs[0]), license))
         partial.rename(whole)
     except OSError as error:
         raise MechdistillError(f"{folder}: cannot be written ({error.strerror}); free space or permit it") from None
@@ -94,24 +89,3 @@ def _finished(source: Run | Experiment) -> list[Run]:
             "single runs"
         )
     return runs
-
-
-def _provenance(run: Run) -> dict[str, Any]:
-    record = run.provenance
-    return _portable({key: record[key] for key in _PROVENANCE if key in record})
-
-
-def _portable(value: T) -> T:
-    """The value with every absolute path cut down to its last part."""
-    if isinstance(value, BaseModel):
-        parts = {name: _portable(getattr(value, name)) for name in type(value).model_fields}
-        return value.model_copy(update=parts)
-    if isinstance(value, dict):
-        return type(value)((key, _portable(part)) for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return type(value)(_portable(part) for part in value)
-    if isinstance(value, str) and (
-        PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute() or value.startswith("~")
-    ):
-        return type(value)(PureWindowsPath(value).name)
-    return value
