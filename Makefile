@@ -4,17 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick lint bench clean
+.PHONY: demo test quick lint bench figures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mechdistill train
 	$(BIN)/mechdistill induction-scores runs/quickstart
+	$(BIN)/mechdistill report runs/quickstart
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 quick: lint
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -24,6 +25,11 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks
+
+# five seeds of the quickstart twins; what is trained already is not trained again. Pictures need Chromium or Chrome.
+figures: $(VENV)/.installed
+	$(BIN)/mechdistill train --seeds 0-4 --out runs/figures
+	$(BIN)/python -m analyses.figures runs/figures
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

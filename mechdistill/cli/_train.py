@@ -11,7 +11,7 @@ import typer
 from mechdistill.cli._interrupts import INTERRUPTED
 from mechdistill.cli._options import Json, known_presets
 from mechdistill.errors import MechdistillError
-from mechdistill.tables import MEASURES
+from mechdistill.tables import ABLATE, INDUCTION_SCORES, ROW_CURVES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from mechdistill.cli._grid import Grid
     from mechdistill.config import ExperimentConfig
     from mechdistill.training import Cost, Outcome
+
+# what to look at next, where there are heads and where there are none, and what each says in a few words
+_ALL = {"report": "all of it on one live page"}
+_OF_HEADS = {INDUCTION_SCORES.name: "which heads copy", ABLATE.name: "what is lost without them", **_ALL}
+_OF_ROWS = {ROW_CURVES.name: "which rows are learned when", "compare": "arm against arm", **_ALL}
 
 
 def train(
@@ -142,8 +147,20 @@ def _train(
         raise typer.Exit(INTERRUPTED)
     if states - {"finished"}:
         raise typer.Exit(1)
-    first, *then = MEASURES
-    stderr.print(f"next: mechdistill {first} {as_argument(out)}    (then {', '.join(then)})")
+    has_heads = any(run.model.has_heads for run in expand(experiment))
+    for line in _what_next(as_argument(out), _OF_HEADS if has_heads else _OF_ROWS):
+        stderr.print(line)
+
+
+def _what_next(out: str, commands: dict[str, str]) -> list[str]:
+    """A line for each command: what it is, and what it answers."""
+    lines = [f"mechdistill {command} {out}" for command in commands]
+    width = max(map(len, lines))
+    margins = ["next: ", *[" " * len("next: ")] * (len(lines) - 1)]
+    return [
+        f"{margin}{line:{width}}  {answer}"
+        for margin, line, answer in zip(margins, lines, commands.values(), strict=True)
+    ]
 
 
 def _in_words(cost: "Cost", jobs: int) -> str:

@@ -1,12 +1,15 @@
 """What a terminal, a pipe and a keyboard can do to a command."""
 
+import contextlib
 import errno
 import io
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 
-from mechdistill.cli import _interrupts, _run
+from mechdistill.cli import _console, _interrupts, _progress, _run
 from mechdistill.cli._grid import Facts, Grid
 from mechdistill.cli._interrupts import Interrupts
 from mechdistill.cli._progress import Display
@@ -281,7 +285,7 @@ def test_figures_go_where_they_are_asked_for_or_nowhere(x: Path, tmp_path: Path)
     for command in (["ablate", x], ["compare", x], ["sandbox", x]):
         wrong = mechdistill(*command, "--figure", "a.tiff")
         assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-        assert "figures are written as .html only; name it like a.html" in wrong.stderr
+        assert "figures are written as .html, .png, .svg or .pdf; name it like a.html" in wrong.stderr
         assert mechdistill(*command, "-o", "a.html", "--no-figure").returncode == 2
         result = mechdistill(*command, "-o", tmp_path / f"{command[0]}.html", "--json")
         assert result.stdout.startswith('{"schema": 1')
@@ -293,16 +297,92 @@ def test_figures_go_where_they_are_asked_for_or_nowhere(x: Path, tmp_path: Path)
 # progress
 
 
-def test_training_says_how_many_of_how_many_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_says_how_many_of_how_many_and_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("mechdistill.cli._progress.time.monotonic", lambda: now)
     with Display({"spt/seed-0": 100, "dpt/seed-0": 300}) as display:
-        display._started -= 10.0
+        now += 30  # processes start, which says nothing about the pace
         display(Pace("spt/seed-0", 50, 100, 1e4))  # resumed here
+        now += 10
         display(Pace("spt/seed-0", 100, 100, 1e4))
         display(Outcome("spt/seed-0", "finished"))
         display(Outcome("dpt/seed-0", "failed", "why"))
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "  1 of 2: spt/seed-0 finished at 10 s, about 60 s left"  # 50 steps took 10 s; 300 are left
-    assert second == "  2 of 2: dpt/seed-0 failed at 10 s"
+    assert first == "  1 of 2: spt/seed-0 finished at 40 s, about 60 s left"  # 50 steps took 10 s; 300 are left
+    assert second == "  2 of 2: dpt/seed-0 failed at 40 s"
+
+
+CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def displayed(monkeypatch: pytest.MonkeyPatch, *, terminal: bool = True, **environment: str) -> str:
+    """What the progress of four runs with long names writes to a terminal of its own, or to a pipe."""
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    parts: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # how a terminal says that nobody has it open any longer
+            while part := os.read(ours, 65536):
+                parts.append(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    names = [f"dpt-90-{how}-with-a-long-name/seed-{seed}" for how in ("routed", "random") for seed in (0, 10)]
+    with os.fdopen(theirs, "w") as file:
+        monkeypatch.setattr(
+            _progress, "stderr", Console(**_console._PLAIN, file=file, soft_wrap=True, _environ=environment)
+        )
+        with Display(dict.fromkeys(names, 1000)) as display:
+            for step in (1, 500):
+                display(Pace(names[0], step, 1000, 2_340.0))
+                display(Pace(names[1], step, 1000, 123_456.0))
+                time.sleep(0.15)  # longer than from one picture to the next
+            display(Outcome(names[0], "finished"))
+    reader.join()
+    os.close(ours)
+    return b"".join(parts).decode()
+
+
+@pytest.mark.parametrize(("columns", "grey"), [(80, False), (44, False), (80, True)])
+def test_bars_fit_their_terminal(columns: int, grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"NO_COLOR": "1"} if grey else {}
+    text = displayed(monkeypatch, TERM="xterm-256color", COLUMNS=str(columns), **asked)
+    lines = re.split(r"[\r\n]+", CODES.sub("", text))
+    assert any(line.startswith("  1 of 4: dpt-90-routed-with-a-long-name/seed-0 finished at ") for line in lines)
+    bars = [line for line in lines if "%" in line]
+    assert all(cell_len(line) <= columns for line in bars), bars
+    assert any(re.fullmatch(r"0 of 4 runs? +━+[╸╺ ━]* +25 % about \d+ s left *", line) for line in bars), bars
+    runs = {line.split()[0]: line for line in bars if "tokens/s" in line and " 50 %" in line}
+    assert len(runs) == 2
+    assert all(re.fullmatch(r"dpt-9.*….*-(0|10)", name) for name in runs)
+    assert {line.split("%")[1].strip() for line in runs.values()} == {"2.3k tokens/s", "123k tokens/s"}
+    assert ("\x1b[38;5" in text) == (not grey)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment"), [(True, {"TERM": "dumb"}), (False, {"TERM": "xterm-256color", "FORCE_COLOR": "1"})]
+)
+def test_where_nothing_can_be_drawn_progress_is_plain_lines(
+    terminal: bool, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = displayed(monkeypatch, terminal=terminal, **environment)
+    assert re.fullmatch(r"  1 of 4: \S+/seed-0 finished at \d+ s, about \d+ s left\r?\n", text)
+
+
+def test_training_ends_with_what_to_look_at_next(x: Path, tmp_path: Path) -> None:
+    """Three commands that there are, each with what it answers, in a line of 80 columns."""
+    result = mechdistill("train", "x", "--jobs", 1, cwd=x.parent)
+    last = result.stderr.splitlines()[-3:]
+    assert last[0].startswith("next: mechdistill ")
+    assert max(map(len, last)) <= 80
+    for line in last:
+        command, answer = line.removeprefix("next:").split(" x ")
+        assert answer.strip()
+        assert mechdistill(*command.split()[1:], "--help").returncode == 0, command
+    spaced = copied(x, tmp_path / "my runs")
+    assert f" '{spaced}'  " in mechdistill("train", spaced, "--jobs", 1).stderr.splitlines()[-1]
 
 
 class Terminal(io.StringIO):
