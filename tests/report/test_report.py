@@ -186,7 +186,7 @@ def test_a_figure_that_fails_is_named_and_the_others_are_drawn(
         "@md.measure(columns=(), question='What?', figure=broken)\ndef mine(subject):\n"
         "    return pd.DataFrame([{'metric': 'loss', 'value': 1.0}])\n"
     )
-    done = mechdistill("report", trained.path, "--plugin", plugin, "-o", tmp_path / "page.html")
+    done = mechdistill("report", copied(trained.path, tmp_path / "x"), "--plugin", plugin, "-o", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
     whole = carried((tmp_path / "page.html").read_text())
     assert said in html.unescape(whole)
