@@ -19,7 +19,7 @@ from mechdistill.analysis._progress import Advance, progress
 from mechdistill.analysis._source import definitions
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.positions import HELD_OUT
-from mechdistill.runs import Experiment, Measured, Run
+from mechdistill.runs import Experiment, Measured, Run, opened
 from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
 from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_arms, with_run
@@ -50,8 +50,7 @@ class Applied:
         In an experiment, runs that lack the checkpoint or what the measure needs are left out with a warning. `fresh`
         ignores cached tables. Raises `MechdistillError` where nothing is left, or a single run lacks it.
         """
-        opened = "must be a run or an experiment, as md.load(path) gives it"
-        arguments.instance(target, "target", (Run, Experiment), opened)
+        opened(target)
         session = _Session(fresh)
         chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
         if isinstance(target, Run):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _PAGE = ".html"
 _CSV, _LATEX = ".csv", ".tex"
-_FIGURES = (_PAGE, ".png", ".svg", ".pdf")
 _WIDTH, _NARROWEST, _WIDEST = 1000, 400, 4000  # pixels
 
 
@@ -34,8 +33,7 @@ class Output(NamedTuple):
             raise MechdistillError(f"--figure {self.figure} and --no-figure: give one of the two")
         if self.table is not None:
             check_destination("--table", self.table, "tables", (_CSV, _LATEX))
-        kind = _PAGE if self.figure is None else check_destination("--figure", self.figure, "figures", _FIGURES)
-        if kind != _PAGE:
+        if self._is_picture():
             from mechdistill.plots import browser
 
             browser()
@@ -46,6 +44,14 @@ class Output(NamedTuple):
         if self.width is not None and not _NARROWEST <= self.width <= _WIDEST:
             raise MechdistillError(f"--width {self.width}: must be between {_NARROWEST} and {_WIDEST} pixels")
         return self
+
+    def _is_picture(self) -> bool:
+        """Whether a browser has to draw the figure; raises `MechdistillError` where it cannot go where it should."""
+        if self.figure is None:
+            return False
+        from mechdistill.plots import PAGE, PICTURES
+
+        return check_destination("--figure", self.figure, "figures", (PAGE, *PICTURES)) in PICTURES
 
 
 def present(

@@ -30,12 +30,12 @@ def report(
     from mechdistill.cli._print import print_json
     from mechdistill.report import MAX_SIZE, budget_of
     from mechdistill.report import report as made
-    from mechdistill.runs import load, write_text
+    from mechdistill.runs import Experiment, load, write_text
 
     size = MAX_SIZE if max_size is None else max_size
     budget_of(size)  # raises, before anything is said
     target = load(directory)
-    runs = [run for run in getattr(target, "runs", [target]) if run.steps]
+    runs = [run for run in (target.runs if isinstance(target, Experiment) else [target]) if run.steps]
     stderr.print(
         f"{directory}: scores, rows and ablations of {len(runs)} runs with {sum(len(run.steps) for run in runs)} "
         "checkpoints; what is measured is kept, so that the next report takes seconds"

@@ -11,7 +11,7 @@ from mechdistill.plots._copying import copying_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
 from mechdistill.plots._excess import copy_excess_figure
 from mechdistill.plots._figures import FIGURES, Drawing, drawings, figure
-from mechdistill.plots._files import DARK_SCRIPT, PAGE, PICTURES, browser, check_suffix, to_bytes, to_html
+from mechdistill.plots._files import DARK_SCRIPT, PAGE, PICTURES, browser, to_bytes, to_html
 from mechdistill.plots._heads import induction_scores_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._routing import routing_figure
@@ -29,7 +29,6 @@ __all__ = [
     "ablation_figure",
     "arm_colours",
     "browser",
-    "check_suffix",
     "comparison_figure",
     "copy_excess_figure",
     "copying_figure",

@@ -1,6 +1,6 @@
 """What knocking out each head and each set costs, twins side by side, sets against the range of their controls."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,7 +9,7 @@ from mechdistill.circuits import ABLATIONS, Head, targets
 from mechdistill.plots._colours import AXIS, BAND, INK, SHADES
 from mechdistill.plots._style import page, styled
 from mechdistill.plots._twins import beside, clear_empty
-from mechdistill.tables import title
+from mechdistill.tables import last_step, title
 from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA
 
 _LINE = 15  # pixels of a bar with its place
@@ -26,7 +26,7 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     copying = COPY_LOSS_DELTA.name in set(table["metric"])
     shown = COPY_LOSS_DELTA if copying else BIGRAM_KL_DELTA
     rows = table[(table["metric"] == shown.name) & table["bucket"].isna()]
-    rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
+    rows = last_step(rows)
     control = rows["control"].fillna(False).astype(bool)
     bars = rows[~control].assign(place=[_label(row) for row in rows[~control].to_dict("records")])
     # a control is named after its half, with a colon
@@ -47,16 +47,15 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     for run, place in zip(runs, made.places, strict=True):
         for i, ablation in enumerate(ablations):
             up = _ROOM / 2 - (i + 0.5) * slot
+            lane = _Lane(figure, place, {name: at + up for name, at in at_of.items()}, slot)
             label, colour = _ablation_label(ablation), _colour(ablation)
             of_run = (bands["run"] == run) & (bands["ablation"] == ablation)
             if of_run.any():
-                _band(figure, bands[of_run], at_of, up, slot, place, legend=_BAND not in named)
+                _band(lane, bands[of_run], legend=_BAND not in named)
                 named.add(_BAND)
             of_run = (bars["run"] == run) & (bars["ablation"] == ablation)
             if of_run.any():
-                _bars(
-                    figure, bars[of_run], at_of, up, slot, place, name=label, colour=colour, legend=label not in named
-                )
+                _bars(lane, bars[of_run], name=label, colour=colour, legend=label not in named)
                 named.add(label)
         figure.update_yaxes(
             tickvals=list(at_of.values()),
@@ -81,25 +80,26 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
 _BAND = "range of the controls"
 
 
-def _band(
-    figure: go.Figure,
-    part: pd.DataFrame,
-    at_of: dict[str, float],
-    up: float,
-    slot: float,
-    place: dict[str, Any],
-    *,
-    legend: bool,
-) -> None:
+class _Lane(NamedTuple):
+    """Where the bars of one ablation lie in the panel of a run."""
+
+    figure: go.Figure
+    place: dict[str, Any]
+    heights: dict[str, float]
+    """On the axis, by what is knocked out."""
+    width: float
+
+
+def _band(lane: _Lane, part: pd.DataFrame, *, legend: bool) -> None:
     ends = part.groupby("place", sort=False)["value"].agg(["min", "max"])
     kinds = part.groupby(["place", "what"], sort=False)["value"].agg(["min", "max"])
     said = ["\n".join(_kind(what, row) for what, row in kinds.loc[label].iterrows()) for label in ends.index]
-    figure.add_trace(
+    lane.figure.add_trace(
         go.Bar(
-            y=[at_of[label] + up for label in ends.index],
+            y=[lane.heights[label] for label in ends.index],
             x=ends["max"] - ends["min"],
             base=ends["min"],
-            width=slot,
+            width=lane.width,
             orientation="h",
             marker={"color": BAND, "line": {"width": 1, "color": AXIS}},
             name=_BAND,
@@ -109,7 +109,7 @@ def _band(
             customdata=said,
             hovertemplate="%{customdata}",
         ),
-        **place,
+        **lane.place,
     )
 
 
@@ -117,26 +117,15 @@ def _kind(what: Any, row: "pd.Series[float]") -> str:
     return f"{targets.LABELS.get(str(what), str(what)).strip()}: {row['min']:.3f} to {row['max']:.3f} nats"
 
 
-def _bars(
-    figure: go.Figure,
-    part: pd.DataFrame,
-    at_of: dict[str, float],
-    up: float,
-    slot: float,
-    place: dict[str, Any],
-    *,
-    name: str,
-    colour: str,
-    legend: bool,
-) -> None:
+def _bars(lane: _Lane, part: pd.DataFrame, *, name: str, colour: str, legend: bool) -> None:
     groups = part.groupby("place", sort=False)
     stats = groups["value"].agg(["mean", "min", "max", "size"])
     drawn = stats[["min", "max"]].where(stats["min"] < stats["max"])  # no line where there is one draw
-    figure.add_trace(
+    lane.figure.add_trace(
         go.Bar(
-            y=[at_of[label] + up for label in stats.index],
+            y=[lane.heights[label] for label in stats.index],
             x=stats["mean"],
-            width=slot * 0.5,  # its band stands out above and below
+            width=lane.width * 0.5,  # its band stands out above and below
             orientation="h",
             name=name,
             legendgroup=name,
@@ -157,7 +146,7 @@ def _bars(
             ],
             hovertemplate="%{customdata}",
         ),
-        **place,
+        **lane.place,
     )
 
 

@@ -92,11 +92,6 @@ def looks(table: pd.DataFrame) -> dict[str, Look]:
     return {arm: whole[arm] for arm in dict.fromkeys(map(str, table["arm"]))}
 
 
-def students(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of teachers' own training, which is no arm."""
-    return table[~table["arm"].astype(str).str.startswith(TEACHER_ARM)]
-
-
 def _look(
     colours: tuple[str, ...],
     slot: int,

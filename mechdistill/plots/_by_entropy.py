@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdistill.plots._arms import Look, students
+from mechdistill.plots._arms import Look
 from mechdistill.plots._colours import INK
+from mechdistill.stats import students
 from mechdistill.tables import last_step
 
 _BINS = 8

@@ -5,10 +5,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdistill.plots._arms import looks, students
+from mechdistill.plots._arms import looks
 from mechdistill.plots._colours import FAINT
 from mechdistill.plots._seeds import band_in_words, curve
 from mechdistill.plots._style import page, styled
+from mechdistill.stats import students
 from mechdistill.tables import LATER, metrics, no_matching_by, pick, title
 
 _NO_MATCHING = "no matching"

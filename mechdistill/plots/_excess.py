@@ -5,13 +5,12 @@ from math import isnan
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdistill.plots._arms import looks, students
+from mechdistill.plots._arms import looks
 from mechdistill.plots._colours import AXIS
 from mechdistill.plots._style import page, styled
-from mechdistill.stats import paired
+from mechdistill.stats import MIN_PAIRS, paired, students
 from mechdistill.tables import FIRST, LATER, SECOND, THIRD_ON, last_step, metrics, title
 
-_FEWEST = 3  # seeds of an interval, as in `paired`
 _ROOM = 0.7  # of an occurrence's place on the axis
 
 
@@ -87,7 +86,7 @@ def copy_excess_figure(table: pd.DataFrame) -> go.Figure | None:
     figure.update_yaxes(title_text=title(metrics.COPY_EXCESS), **place)
     several = int(rows.groupby("arm")["run"].nunique().max())
     marks = " Small marks are seeds, large ones their means" * (several > 1)
-    marks += ", with 95 % t intervals." if several >= _FEWEST else "." * (several > 1)
+    marks += ", with 95 % t intervals." if several >= MIN_PAIRS else "." * (several > 1)
     return styled(
         made,
         "What copying costs beyond the oracle, by occurrence of the trigger",

@@ -20,7 +20,8 @@ PICTURES = (".png", ".svg", ".pdf")
 DARK_SCRIPT = f"const DARK = {json.dumps(DARK)};\n" + (files("mechdistill.plots") / "dark.js").read_text(
     encoding="utf-8"
 )
-"""JavaScript that defines `recoloured(figure, dark)`: the figure's JSON in the colours of a dark page, or a light."""
+"""JavaScript: `recoloured(figure, dark)` is the figure's JSON in the colours of a dark page, or of a light one;
+`drawnAt(place, figure)` draws it as the reader prefers."""
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -29,15 +30,7 @@ _PAGE = """<!DOCTYPE html>
 <script>%(plotly)s</script></head><body><div id="figure"></div>
 <script>
 %(script)s
-const figure = %(figure)s;
-const config = {displaylogo: false, responsive: true, showSendToCloud: false};
-const night = matchMedia("(prefers-color-scheme: dark)");
-const place = document.getElementById("figure");
-Plotly.newPlot(place, {...recoloured(figure, night.matches), config});
-night.addEventListener("change", () => {
-  const now = {data: place.data, layout: place.layout, frames: figure.frames};
-  Plotly.react(place, {...recoloured(now, night.matches), config});
-});
+drawnAt(document.getElementById("figure"), %(figure)s);
 </script></body></html>
 """
 
@@ -73,7 +66,7 @@ def to_bytes(figure: go.Figure, suffix: str, width: int) -> bytes:
     """
     if suffix == PAGE:
         return to_html(figure).encode()
-    check_suffix(suffix)
+    _check_suffix(suffix)
     path = browser()
     import kaleido
 
@@ -101,7 +94,7 @@ def to_bytes(figure: go.Figure, suffix: str, width: int) -> bytes:
     return bytes(made)
 
 
-def check_suffix(suffix: str) -> None:
+def _check_suffix(suffix: str) -> None:
     """Raise `MechdistillError` for a kind of file that figures are not written as."""
     if suffix not in (PAGE, *PICTURES):
         raise MechdistillError(f"'{suffix}': figures are written as {PAGE}, {', '.join(PICTURES)}; choose one of them")

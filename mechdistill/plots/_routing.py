@@ -3,9 +3,10 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdistill.plots._arms import looks, students
+from mechdistill.plots._arms import looks
 from mechdistill.plots._colours import FAINT
 from mechdistill.plots._style import page, styled
+from mechdistill.stats import students
 from mechdistill.tables import LATER, Metric, Occurrence, last_step, metrics, pick, title
 
 

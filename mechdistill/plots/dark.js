@@ -15,3 +15,13 @@ function recoloured(figure, dark) {
   };
   return copy(figure, false);
 }
+
+// Draw a figure at a place of a page, in the colours that the reader prefers; what they chose in it stays when these
+// change.
+function drawnAt(place, figure) {
+  const night = matchMedia("(prefers-color-scheme: dark)");
+  const config = { displaylogo: false, responsive: true, showSendToCloud: false };
+  const draw = (now) => Plotly.react(place, { ...recoloured(now, night.matches), config });
+  night.addEventListener("change", () => draw({ data: place.data, layout: place.layout, frames: figure.frames }));
+  return draw(figure);
+}

@@ -14,7 +14,7 @@ from mechdistill.config import expand, to_yaml
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.publishing._card import card
 from mechdistill.publishing._portable import portable, provenance
-from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, is_left_over, temporary, write_text
+from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, is_left_over, opened, temporary, write_text
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
@@ -38,7 +38,7 @@ def publish(
     Raises `MechdistillError` where a run has not finished, a file is damaged, or the folder is not empty. A damaged
     cached table is left out with a warning.
     """
-    arguments.instance(source, "source", (Run, Experiment), "must be a run or an experiment, as md.load(path) gives it")
+    opened(source, "source")
     folder = arguments.path(folder, "folder")
     arguments.one_of(checkpoints, "checkpoints", ("all", "last"))
     if license is not None and not _LICENSE.fullmatch(arguments.instance(license, "license", str, "must be text")):

@@ -201,11 +201,8 @@ def _circuit(run: str, scores: pd.DataFrame, effects: pd.DataFrame | None) -> st
     circuit = copy_circuit(scores)
     if not circuit.lookup:
         return f"in {run} no head stands out as a lookup head"
-    found = (
-        f"in {run} {_half(circuit.lookup, targets.LOOKUP)} do the copying"
-        if len(circuit.lookup) > 1
-        else (f"in {run} {_half(circuit.lookup, targets.LOOKUP)} does the copying")
-    )
+    verb = "do" if len(circuit.lookup) > 1 else "does"
+    found = f"in {run} {_half(circuit.lookup, targets.LOOKUP)} {verb} the copying"
     found += _cost(run, effects, targets.LOOKUP.name)
     if circuit.previous_token:
         found += f", fed by {_half(circuit.previous_token, targets.PREVIOUS_TOKEN)}"

@@ -13,7 +13,7 @@ from mechdistill.analysis import measured
 from mechdistill.report._choice import MAX_SIZE, budget_of, choose
 from mechdistill.report._explorer import Explorer, explorer
 from mechdistill.report._page import Payload, page
-from mechdistill.runs import Experiment, Run, write_text
+from mechdistill.runs import Experiment, Run, opened, write_text
 from mechdistill.tables import ABLATE, INDUCTION_SCORES
 
 
@@ -59,17 +59,16 @@ def explore(
     at the checkpoints inside (and cached), and with `effects` also what knocking each head out costs in the last one
     of every run. Raises `MechdistillError` for another target, where there is no checkpoint, or where none fits.
     """
-    arguments.instance(target, "target", (Run, Experiment), "must be a run or an experiment, as md.load(path) gives it")
-    budget = budget_of(max_size)
+    opened(target)
     height = arguments.whole(height, "height", 100)
     runs = target.runs if isinstance(target, Experiment) else [target]
-    checkpoints = choose(runs, budget).checkpoints
-    scorable = [c for c in checkpoints if c.run.config.model.has_heads]
+    choice = choose(runs, budget_of(max_size))
+    scorable = [c for c in choice.checkpoints if c.run.config.model.has_heads]
     tables = [measured(INDUCTION_SCORES.name)(c.run, c.step) for c in scorable]
     last = [c for c in scorable if effects and c.step == c.run.steps[-1] and not c.run.config.sandbox.is_plain]
     costs = [measured(ABLATE.name)(c.run, c.step) for c in last]
     title = f"{target.path.name}: live head explorer"
-    made = explorer(runs, scores=_stacked(tables), effects=_stacked(costs), budget=budget)
+    made = explorer(runs, scores=_stacked(tables), effects=_stacked(costs), choice=choice)
     return Exploration(title, made, height)
 
 

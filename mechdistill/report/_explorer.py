@@ -17,7 +17,7 @@ from mechdistill.circuits.scores import PREVIOUS_AFTER_TRIGGER
 from mechdistill.config import CorpusRows
 from mechdistill.plots import arm_colours
 from mechdistill.positions import EvaluationSet
-from mechdistill.report._choice import Checkpoint, choose, opening
+from mechdistill.report._choice import Checkpoint, Choice, opening
 from mechdistill.report._page import asset
 from mechdistill.report._weights import SEQUENCES, encoded, shape
 from mechdistill.runs import Run
@@ -58,14 +58,13 @@ class Explorer:
 
 @neutral()
 def explorer(
-    runs: Sequence[Run], *, scores: pd.DataFrame | None, effects: pd.DataFrame | None, budget: int
+    runs: Sequence[Run], *, scores: pd.DataFrame | None, effects: pd.DataFrame | None, choice: Choice
 ) -> Explorer:
-    """The explorer of some runs, students first, in at most about `budget` bytes of weights in the page.
+    """The explorer of the chosen checkpoints of some runs, students first.
 
     `scores` is an `induction-scores` table and `effects` an `ablate` table of any of their checkpoints; heads without
-    a row show a dash. Raises `MechdistillError` where nothing fits.
+    a row show a dash.
     """
-    choice = choose(runs, budget)
     found = _Parts()
     for checkpoint in sorted(choice.checkpoints, key=lambda c: (_place(runs, c.run), c.step)):
         found.add(checkpoint, _scored(scores, checkpoint), _cost(effects, checkpoint))

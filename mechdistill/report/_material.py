@@ -47,6 +47,8 @@ class Material:
 
         Raises `MechdistillError` where it cannot be made, each time with the same reason.
         """
+        if name in MEASURES:
+            checkpoint = checkpoint or MEASURES[name].checkpoint
         key = (name, checkpoint)
         if key not in self._made:
             self._made[key] = self._make(name, checkpoint)
@@ -71,8 +73,13 @@ class Material:
 
     def of(self, drawing: plots.Drawing) -> list[pd.DataFrame] | None:
         """The tables that a figure needs, or None where one of them cannot be made."""
-        tables = [self.find(name, drawing.checkpoint if name in MEASURES else None) for name in drawing.tables]
-        return None if any(table is None for table in tables) else [table for table in tables if table is not None]
+        tables: list[pd.DataFrame] = []
+        for name in drawing.tables:
+            table = self.find(name, drawing.checkpoint if name in MEASURES else None)
+            if table is None:
+                return None
+            tables.append(table)
+        return tables
 
     def _make(self, name: str, checkpoint: Literal["last", "all"] | None) -> pd.DataFrame | MechdistillError:
         with warnings.catch_warnings(record=True) as heard:

@@ -10,18 +10,18 @@ from typing import NamedTuple
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from mechdistill import arguments, training
+from mechdistill import training
 from mechdistill.ambient import neutral
 from mechdistill.config import expand
 from mechdistill.plots import DARK_SCRIPT
 from mechdistill.report._answer import Evidence, Pair, answer
-from mechdistill.report._choice import MAX_SIZE, budget_of, foremost
+from mechdistill.report._choice import MAX_SIZE, budget_of, choose, foremost
 from mechdistill.report._explorer import explorer
 from mechdistill.report._glossary import glossary, marked
 from mechdistill.report._material import Drawn, Material, drawn
 from mechdistill.report._page import Payload, asset, page
 from mechdistill.report._sections import arms_section, checks_section, provenance_section
-from mechdistill.runs import Experiment, Run
+from mechdistill.runs import Experiment, Run, opened
 from mechdistill.tables import ABLATE, CHECK_TABLE, COMPARISON, INDUCTION_SCORES, METRICS_LOG, frame
 
 
@@ -42,17 +42,17 @@ def report(target: Run | Experiment, *, max_size: float = MAX_SIZE, fresh: bool 
     Measures what no cached table holds yet: every score at every checkpoint, ablations at the last, row curves. Raises
     `MechdistillError` where no run has a checkpoint, or where not even one model fits.
     """
-    opened = "must be a run or an experiment, as md.load(path) gives it"
-    arguments.instance(target, "target", (Run, Experiment), opened)
+    opened(target)
     budget = budget_of(max_size)
     material = Material(target, fresh=fresh)
+    choice = choose(material.runs, budget)  # raises, before anything is measured
     checks = training.checks(target) if isinstance(target, Experiment) else frame(CHECK_TABLE, [])
     comparison = material.find(COMPARISON.name) if isinstance(target, Experiment) else None
     scores = material.find(INDUCTION_SCORES.name, "all")
     effects = material.find(ABLATE.name, "last")
     log = material.table(METRICS_LOG.name) if comparison is None else material.finished()
     answered = answer(Evidence(log, comparison, pair(target, comparison), scores, effects, checks))
-    live = explorer(material.runs, scores=scores, effects=effects, budget=budget)
+    live = explorer(material.runs, scores=scores, effects=effects, choice=choice)
     first, *others = drawn(material)
     name = target.config.name if isinstance(target, Experiment) else target.name
     body = "".join(

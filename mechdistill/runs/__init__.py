@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechdistill.runs._copy import copy_run
-    from mechdistill.runs._experiment import Experiment, load
+    from mechdistill.runs._experiment import Experiment, load, opened
     from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_bytes, write_text
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
@@ -38,6 +38,7 @@ _HOMES = {
     "is_left_over": "_files",
     "list_runs": "_query",
     "load": "_experiment",
+    "opened": "_experiment",
     "network": "_words",
     "numerics": "_numerics",
     "as_argument": "_where",
@@ -72,6 +73,7 @@ __all__ = [
     "load",
     "network",
     "numerics",
+    "opened",
     "remove_leftovers",
     "sql",
     "teachers",

@@ -91,6 +91,11 @@ def _refuse_mixed_worlds(runs: list[Run]) -> None:
             )
 
 
+def opened(target: object, name: str = "target") -> None:
+    """Raise `MechdistillError` for what is neither a run nor an experiment, a path for example."""
+    arguments.instance(target, name, (Run, Experiment), "must be a run or an experiment, as md.load(path) gives it")
+
+
 @neutral()
 def load(path: str | Path) -> Run | Experiment:
     """Open a run or an experiment directory; raises `MechdistillError` if it is neither."""

@@ -4,11 +4,13 @@ from mechdistill.stats._checks import Taught, manipulation_checks
 from mechdistill.stats._compare import adjusted, compare_formation, compare_twins
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
-from mechdistill.stats._paired import Interval, Paired, bca, paired
+from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
 from mechdistill.stats._ratio import Ratio, ratio_of_means
 from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
+from mechdistill.stats._twins import students
 
 __all__ = [
+    "MIN_PAIRS",
     "Interval",
     "Paired",
     "Ratio",
@@ -25,4 +27,5 @@ __all__ = [
     "ratio_of_means",
     "restricted_mean",
     "restricted_steps",
+    "students",
 ]

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from mechdistill.config import TEACHER_ARM
 from mechdistill.errors import MechdistillError, did_you_mean
 
 
 def students(values: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of teachers' own training, which is no arm and is never compared."""
-    return values[~values["arm"].str.startswith("teacher:")]
+    return values[~values["arm"].astype(str).str.startswith(TEACHER_ARM)]
 
 
 def require_arm(values: pd.DataFrame, arm: str) -> None:

@@ -120,7 +120,7 @@ def invented(options: dict[str, Any], sandbox: SandboxConfig, base: RunConfig, m
 
 
 def alone(run: Any) -> Exploration:
-    return Exploration("invented", explorer([run], scores=None, effects=None, budget=10**7), 900)
+    return Exploration("invented", explorer([run], scores=None, effects=None, choice=choose([run], 10**7)), 900)
 
 
 def expected(
@@ -484,7 +484,7 @@ def test_keystrokes_are_drawn_at_once(browser: Any, trained: Experiment, tmp_pat
     """No assertion of time: the median is printed. Two panes of the default model and 64 tokens, new at every key."""
     sandbox = SandboxConfig()
     runs = [invented({}, sandbox, trained.run(name).config) for name in ("spt/seed-0", "dpt/seed-0")]
-    parts = explorer(runs, scores=None, effects=None, budget=10**7)
+    parts = explorer(runs, scores=None, effects=None, choice=choose(runs, 10**7))
     Exploration("default", parts, 900).save(tmp_path / "default.html")
     opened = Opened(browser, tmp_path / "default.html")
     opened.page.locator("textarea").fill(" ".join(["7"] * 63) + " ")
@@ -524,7 +524,7 @@ def test_checkpoints_come_in_the_order_in_which_they_are_wanted(trained: Experim
 def test_a_page_is_about_as_large_as_was_allowed(made: Exploration, trained: Experiment) -> None:
     run = invented({}, SandboxConfig(), trained.runs[0].config)
     numbers = sum(tensor.numel() for tensor in run.weights(0).values())
-    parts = explorer([run], scores=None, effects=None, budget=10**7)
+    parts = explorer([run], scores=None, effects=None, choice=choose([run], 10**7))
     weights = {name: blob for name, blob in parts.blobs.items() if name.startswith("weights")}
     assert len(Payload({}, weights).packed()) * 4 / 3 == pytest.approx(packed_bytes(numbers), rel=0.03)
     assert made.html == Exploration(made.title, made.explorer, 1).html, "the same input gives the same file"

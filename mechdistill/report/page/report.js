@@ -3,9 +3,6 @@
 "use strict";
 
 (() => {
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const options = {displaylogo: false, responsive: true, showSendToCloud: false};
-
   // The words of a figure for those who do not see it: its title and how to read it.
   const described = (figure) => {
     const { text = "", subtitle = {} } = figure.layout.title ?? {};
@@ -20,10 +17,7 @@
     for (const place of document.querySelectorAll("[data-figure]")) {
       const figure = JSON.parse(payload.text(`figure ${place.dataset.figure}`));
       place.setAttribute("aria-label", described(figure));
-      const draw = (now) => Plotly.react(place, { ...recoloured(now, dark.matches), config: options });
-      await draw(figure);
-      // what the reader chose in a figure stays
-      dark.addEventListener("change", () => draw({ data: place.data, layout: place.layout, frames: figure.frames }));
+      await drawnAt(place, figure);
       await new Promise((done) => setTimeout(done));  // the explorer answers in between
     }
     document.documentElement.dataset.figures = "drawn";
