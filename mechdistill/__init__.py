@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         routing_signal,
         teacher,
     )
-    from mechdistill.model import from_transformer_lens, to_transformer_lens
+    from mechdistill.model import from_transformer_lens, to_transformer_lens, to_transformers
     from mechdistill.plugins import plugin
     from mechdistill.publishing import publish
     from mechdistill.registry import Registry
@@ -62,6 +62,7 @@ _HOMES = {
     "sql": "mechdistill.runs",
     "teacher": "mechdistill.extend",
     "to_transformer_lens": "mechdistill.model",
+    "to_transformers": "mechdistill.model",
     "train": "mechdistill.training",
 }
 
@@ -88,6 +89,7 @@ __all__ = [
     "sql",
     "teacher",
     "to_transformer_lens",
+    "to_transformers",
     "train",
 ]
 

@@ -14,6 +14,10 @@ def publish(
     checkpoints: Annotated[
         Literal["all", "last"], typer.Option(metavar="all|last", help="Which checkpoints go along.")
     ] = "all",
+    format: Annotated[
+        Literal["native", "transformers"],
+        typer.Option(metavar="native|transformers", help="For md.load, or for from_pretrained of transformers."),
+    ] = "native",
     license: Annotated[str | None, typer.Option(metavar="ID", help="For the model card, like mit.")] = None,
 ) -> None:
     """Write a finished run or experiment as a folder for others: model card, weights, metrics."""
@@ -26,5 +30,5 @@ def publish(
     from mechdistill.runs import load
 
     with progress("publish"):
-        publishing.publish(load(directory), folder, checkpoints=checkpoints, license=license)
+        publishing.publish(load(directory), folder, checkpoints=checkpoints, format=format, license=license)
     stderr.print(f"{folder}: published; read its README.md before you pass it on")

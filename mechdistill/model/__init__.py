@@ -1,4 +1,4 @@
-"""The hooked transformer, the bigram table, sampling from them, and the way to TransformerLens and back."""
+"""The hooked transformer, the bigram table, sampling from them, and their ways to TransformerLens and transformers."""
 
 import torch
 
@@ -12,6 +12,7 @@ from mechdistill.model._import import from_transformer_lens
 from mechdistill.model._language_model import LanguageModel
 from mechdistill.model._tokens import whole_tokens
 from mechdistill.model._transformer import Transformer
+from mechdistill.model._transformers import to_transformers, transformers_architecture
 
 Model = Transformer | Bigram
 
@@ -37,5 +38,7 @@ __all__ = [
     "build",
     "from_transformer_lens",
     "to_transformer_lens",
+    "to_transformers",
+    "transformers_architecture",
     "whole_tokens",
 ]

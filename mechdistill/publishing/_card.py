@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -13,6 +13,8 @@ from mechdistill.runs import Experiment, Run, network, teachers, treatment, worl
 from mechdistill.tables import headline
 
 _PLAIN = re.compile(r"(?!.*(://|www\.))[A-Za-z0-9 .,:+()/-]*")
+
+Format = Literal["native", "transformers"]
 
 _LOAD_RUN = """\
 import mechdistill as md
@@ -25,6 +27,25 @@ experiment = md.load("{folder}")
 model = experiment.run("{run}").model("last")  # run_with_cache, run_with_hooks
 """
 
+_OPEN = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+"""
+_BRIDGE = """\
+from transformer_lens.model_bridge import TransformerBridge
+bridge = TransformerBridge.boot_transformers("{folder}", device="cpu")  # run_with_cache, attribution, patching
+"""
+_LIBRARY = {"native": "mechdistill", "transformers": "transformers"}
+_USE = {
+    "native": "`pip install mechdistill`; every checkpoint is a safetensors file with a checksum, nothing here is "
+    "executed.",
+    "transformers": "`pip install transformers`, and `transformer-lens` for the bridge. Weights are safetensors, and "
+    "nothing here is executed. The tokenizer knows the symbols of the world and nothing else: other text becomes an id "
+    "beyond the vocabulary, which the model refuses. It puts no token before a text; where a tool would, say so "
+    "(`prepend_bos=False` in TransformerLens).",
+}
+
 
 def card(
     source: Run | Experiment,
@@ -32,16 +53,21 @@ def card(
     configs: list[RunConfig],
     provenance: Mapping[str, Any],
     license: str | None,
+    format: Format,
+    every: bool,
 ) -> str:
-    """The text of README.md for the `runs` of `source`; `configs` and `provenance` are as they are published."""
+    """The text of README.md for the `runs` of `source`; `configs` and `provenance` are as they are published.
+
+    `every` says whether all checkpoints go along.
+    """
     title = runs[0].config.experiment + (f": {runs[0].name}" if isinstance(source, Run) else "")
     parts = [
-        _front_matter(configs, license),
+        _front_matter(configs, license, format),
         f"# {title}",
-        _what(source, runs),
+        _what(source, runs, format, every),
         "## World",
         _by_arm(configs, lambda config: world(config.sandbox).replace("<", "\\<").replace("`", "'")),
-        *_corpus(configs),
+        *(_corpus(configs) if format == "native" else []),
         "## Model",
         _by_arm(configs, lambda config: network(config.model)),
         "## Treatment",
@@ -50,36 +76,49 @@ def card(
         "## Results",
         _results(source, runs),
         "## Use",
-        f"```python\n{_load(source, runs)}```",
-        "`pip install mechdistill`; every checkpoint is a safetensors file with a checksum, nothing here is executed.",
+        f"```python\n{_load(source, runs, format)}```",
+        _USE[format],
         "## Provenance",
         _versions(provenance),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(configs: list[RunConfig], license: str | None) -> str:
+def _front_matter(configs: list[RunConfig], license: str | None, format: Format) -> str:
     tags = ["mechanistic-interpretability", "induction-heads", "synthetic-data"]
     if any(config.objective.distils for config in configs):
         tags.append("knowledge-distillation")
-    lines = ["---", "library_name: mechdistill", *([f"license: {license}"] if license else []), "tags:"]
+    lines = ["---", f"library_name: {_LIBRARY[format]}", *([f"license: {license}"] if license else []), "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---"])
 
 
-def _what(source: Run | Experiment, runs: list[Run]) -> str:
+def _what(source: Run | Experiment, runs: list[Run], format: Format, every: bool) -> str:
     if isinstance(source, Run):
         config = source.config
         kind = "the training of a teacher" if config.is_teacher else "one student"
         return (
             f"A small language model trained with mechdistill in a synthetic world: {kind}, arm "
-            f"`{config.treatment}`, seed {config.seed}. Its checkpoints lie under `checkpoints/`, one file a step."
+            f"`{config.treatment}`, seed {config.seed}. {_where(source, format, every)}"
         )
     arms = ", ".join(f"`{arm}`" for arm in dict.fromkeys(run.config.treatment for run in runs))
     seeds = ", ".join(map(str, sorted({run.config.seed for run in runs})))
     return (
         f"Matched twins trained with mechdistill in a synthetic world: {len(runs)} runs, arms {arms}, seeds {seeds}. "
         "Students of one seed share initial weights and batches and differ in their treatment only."
+        + (f" {_where(source, format, every)}" if format == "transformers" else "")
     )
+
+
+def _where(source: Run | Experiment, format: Format, every: bool) -> str:
+    """Where its checkpoints lie."""
+    if format == "native":
+        return "Its checkpoints lie under `checkpoints/`, one file a step."
+    is_run = isinstance(source, Run)
+    last = "The last checkpoint lies at the root" if is_run else "Each run's last checkpoint lies in its folder"
+    if not every:
+        return f"{last}."
+    steps = ", ".join(map(str, (source if isinstance(source, Run) else source.runs[0]).steps[:3]))
+    return f"{last}, and each one in a subfolder `step-N` there ({steps}, ...): `subfolder=` of `from_pretrained`."
 
 
 def _by_arm(configs: list[RunConfig], describe: Callable[[RunConfig], str]) -> str:
@@ -157,7 +196,10 @@ def _code(text: str) -> str:
     return f"`{visible(text).replace('`', chr(39))}`"
 
 
-def _load(source: Run | Experiment, runs: list[Run]) -> str:
+def _load(source: Run | Experiment, runs: list[Run], format: Format) -> str:
+    if format == "transformers":
+        folder = "this-folder" if isinstance(source, Run) else f"this-folder/{runs[0].config.path.as_posix()}"
+        return (_OPEN + _BRIDGE).format(folder=folder)
     if isinstance(source, Run):
         return _LOAD_RUN.format(folder="this-folder")
     return _LOAD_EXPERIMENT.format(folder="this-folder", run=runs[0].name)

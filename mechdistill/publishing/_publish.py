@@ -14,6 +14,7 @@ from mechdistill.config import expand, to_yaml
 from mechdistill.errors import MechdistillError, quoted
 from mechdistill.publishing._card import card
 from mechdistill.publishing._portable import portable, provenance
+from mechdistill.publishing._transformers import check_transformers, write_transformers
 from mechdistill.runs import EXPERIMENT, Experiment, Run, copy_run, is_left_over, opened, temporary, write_text
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
@@ -25,22 +26,31 @@ def publish(
     folder: str | Path,
     *,
     checkpoints: Literal["all", "last"] = "all",
+    format: Literal["native", "transformers"] = "native",
     license: str | None = None,
 ) -> Path:
-    """Write a finished run or experiment as a folder that another person can `load`, with a README.md model card.
+    """Write a finished run or experiment as a folder for other people, with a README.md model card.
 
-    It holds config, provenance, status, metrics, checkpoints (all, or each run's last) and cached tables, in the
-    layout of a run directory. Every file is checked and written anew, so nothing that is not understood goes along;
-    host, process and absolute paths are left out (of a path the file's name stays, and a world made of a text needs
-    that file beside its reader). `license` is an identifier like 'mit' for the card; without one the card names none.
-    The folder appears whole or not at all.
+    `format="native"` is for `load`: config, provenance, status, metrics, checkpoints (all, or each run's last) and
+    cached tables, in the layout of a run directory. Every file is checked and written anew, so nothing that is not
+    understood goes along; host, process and absolute paths are left out (of a path the file's name stays, and a world
+    made of a text needs that file beside its reader).
 
-    Raises `MechdistillError` where a run has not finished, a file is damaged, or the folder is not empty. A damaged
-    cached table is left out with a warning.
+    `format="transformers"` is for `from_pretrained` of transformers, and so for every tool that opens GPT-2 or Llama
+    (see `to_transformers`): a run's last checkpoint at the root, with a tokenizer whose tokens are the world's symbols,
+    and with `checkpoints="all"` every one of them as a subfolder `step-N`; of an experiment this for each run, in a
+    subfolder of the run's name. Config, metrics and tables stay at home.
+
+    `license` is an identifier like 'mit' for the card; without one the card names none. The folder appears whole or not
+    at all.
+
+    Raises `MechdistillError` where a run has not finished, a file is damaged, the folder is not empty, or transformers
+    cannot hold a model or read its symbols. A damaged cached table is left out with a warning.
     """
     opened(source, "source")
     folder = arguments.path(folder, "folder")
     arguments.one_of(checkpoints, "checkpoints", ("all", "last"))
+    arguments.one_of(format, "format", ("native", "transformers"))
     if license is not None and not _LICENSE.fullmatch(arguments.instance(license, "license", str, "must be text")):
         raise MechdistillError(f"license={quoted(license)}: must be an identifier of the Hugging Face Hub, like mit")
     if Path(os.path.abspath(folder)).is_relative_to(source.path):  # noqa: PTH100
@@ -48,6 +58,8 @@ def publish(
     runs = _finished(source)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise MechdistillError(f"{folder}: is there already and is no empty folder; choose another")
+    if format == "transformers":
+        check_transformers(runs)
     whole = Path(os.path.abspath(folder))  # noqa: PTH100  (resolve() would follow links)
     _remove_leftovers(whole.parent)
     partial = temporary(whole)
@@ -55,11 +67,17 @@ def publish(
         configs = [portable(run.config) for run in runs]
         for run, config in zip(runs, configs, strict=True):
             target = partial if run is source else partial / config.path
+            if format == "transformers":
+                write_transformers(run, target, run.steps if checkpoints == "all" else ())
+                continue
             steps = run.steps if checkpoints == "all" else [run.resolve("last")]
             copy_run(run, target, config=config, provenance=provenance(run), steps=steps)
-        if isinstance(source, Experiment):
+        if isinstance(source, Experiment) and format == "native":
             write_text(partial / EXPERIMENT, to_yaml(portable(source.config)))
-        write_text(partial / "README.md", card(source, runs, configs, provenance(runs[0]), license))
+        write_text(
+            partial / "README.md",
+            card(source, runs, configs, provenance(runs[0]), license, format, checkpoints == "all"),
+        )
         partial.rename(whole)
     except OSError as error:
         raise MechdistillError(f"{folder}: cannot be written ({error.strerror}); free space or permit it") from None

@@ -41,6 +41,7 @@ _FUNCTIONS = {
     "sql",
     "plugin",
     "to-transformer-lens",
+    "to-transformers",
     "from-transformer-lens",
 }
 _SCORES = {"attention-score", "head-score", "ablation", "measure", "metric"}
