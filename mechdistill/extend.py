@@ -88,7 +88,8 @@ def ablation(*, label: str = "", colour: int | None = None) -> Callable[[Callabl
 
     def register(function: Callable[..., Any]) -> Ablation:
         name = name_of(_function(function))
-        slot = len(circuits.ABLATIONS) if colour is None else colour
+        taken = {other.colour for other in circuits.ABLATIONS.values() if other.name != name}
+        slot = min({*range(len(taken) + 1)} - taken) if colour is None else colour
         return circuits.ABLATIONS.add(
             Ablation(name, label or f"{name} ablation", function, slot, doc=function.__doc__ or "")
         )

@@ -148,18 +148,20 @@ def test_our_heads_and_a_bridges_score_alike() -> None:
 
 
 def test_an_ablation_is_measured_drawn_and_tabulated(run: Run) -> None:
-    @md.ablation(label="shuffled")
-    def resample(z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return z[torch.randperm(len(z), generator=generator)]
+    @md.ablation(label="in another order")
+    def shuffled(z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return z[:, torch.randperm(z.shape[1], generator=generator)]
 
     table = md.ablate(run)
-    assert set(table["ablation"]) == {"mean", "zero", "resample"}
-    assert len(values(table[table["ablation"] == "resample"], "copy-loss-delta")) == 4
+    assert set(table["ablation"]) == {"mean", "zero", "resample", "shuffled"}
+    mine = table[(table["ablation"] == "shuffled") & (table["what"] == "head")]
+    for mode in ("full", "pattern-preserving"):
+        assert len(values(mine[mine["mode"] == mode], "copy-loss-delta")) == 4
     picture = figure(ABLATE, table)
-    assert {"mean ablation", "zero ablation", "shuffled"} <= {trace.name for trace in picture.data}
-    colours = {str(trace.marker.color) for trace in picture.data}
-    assert len(colours) == 3
-    assert "resample" in shown(ABLATE, table)
+    assert {"mean ablation", "zero ablation", "in another order"} <= {trace.name for trace in picture.data}
+    colours = {str(trace.marker.color) for trace in picture.data if trace.type == "bar"}
+    assert len(colours) == 4
+    assert "in another order" in shown(ABLATE, table)
 
 
 def test_a_measure_is_a_function_a_figure_and_a_table(run: Run) -> None:

@@ -40,7 +40,7 @@ HOMOGRAPHS = {
     "config/_sandbox.py": {"count": "a key of triggers", "uniform": "a law of targets"},
     "model/_language_model.py": {"loss": "a return type, as in TransformerLens"},
     "objective/_objective.py": {"floor": "a key of a divergence"},
-    "plots/_ablation.py": {"mean": "pandas' word"},
+    "plots/_lanes.py": {"mean": "pandas' word"},
     "positions.py": {"loss": "an attribute", "kl": "an attribute", "oracle": "a need"},
     "report/_glossary.py": {"oracle": "a word that is explained"},
     "runs/_words.py": {"temperature": "a key of an arm"},

@@ -30,7 +30,7 @@ def test_spt_forms_the_copy_circuit_in_every_seed(spt: Experiment) -> None:
 
 
 def test_knocking_out_the_lookup_heads_costs_five_times_its_control(spt: Experiment) -> None:
-    effects = md.ablate(spt).query("metric == 'copy-loss-delta' and ablation == 'mean'")
+    effects = md.ablate(spt).query("metric == 'copy-loss-delta' and ablation == 'mean' and mode == 'full'")
     for run, rows in effects.groupby("run"):
         lookup = rows[rows["what"] == "lookup"]["value"].item()
         controls = rows[rows["what"] == "lookup: outside"]["value"]

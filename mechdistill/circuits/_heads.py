@@ -52,6 +52,13 @@ def standouts(scores: pd.DataFrame, score: Score) -> HeadSet:
     )
 
 
+def strongest(scores: pd.DataFrame, score: Score) -> HeadSet:
+    """All heads by a score of one checkpoint, the highest first; of equals the first in the model."""
+    rows = scores[scores["metric"] == score.name].sort_values(["layer", "head"])
+    rows = rows.sort_values("value", ascending=False, kind="stable")
+    return tuple(Head(int(layer), int(head)) for layer, head in zip(rows["layer"], rows["head"], strict=True))
+
+
 class CopyCircuit(NamedTuple):
     """The two halves of the copy circuit, as head scores show them."""
 

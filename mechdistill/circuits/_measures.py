@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from mechdistill.circuits._heads import copy_circuit
+from mechdistill.circuits._heads import copy_circuit, strongest
 from mechdistill.circuits.ablation import ablate
-from mechdistill.circuits.scores import head_scores
+from mechdistill.circuits.scores import TRIGGER_LOOKUP, head_scores
 from mechdistill.subject import Subject
 from mechdistill.tables import INDUCTION_SCORES
 
@@ -28,5 +28,6 @@ def with_untrained_twin(table: pd.DataFrame, subject: Subject) -> pd.DataFrame:
 
 def measure_ablation(subject: Subject) -> pd.DataFrame:
     """What knocking out each head and the copy circuit costs; see `ablate`."""
-    circuit = copy_circuit(subject.table(INDUCTION_SCORES))
-    return ablate(subject.model, subject.data, circuit, subject.generator())
+    scores = subject.table(INDUCTION_SCORES)
+    ranked = strongest(scores, TRIGGER_LOOKUP)
+    return ablate(subject.model, subject.data, copy_circuit(scores), subject.generator(), ranked=ranked)

@@ -5,62 +5,65 @@ from typing import Any, NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdistill.circuits import ABLATIONS, Head, targets
-from mechdistill.plots._colours import AXIS, BAND, INK, SHADES
+from mechdistill.circuits import Head, targets
+from mechdistill.circuits.ablation import FULL, PATTERN_PRESERVING
+from mechdistill.plots._lanes import BAND_LABEL, Lane, ablation_label, band, bars, marks
 from mechdistill.plots._style import page, styled
 from mechdistill.plots._twins import beside, clear_empty
 from mechdistill.tables import last_step, title
-from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA
+from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA, SELF_REPAIR, Metric
 
-_LINE = 15  # pixels of a bar with its place
+_LINE = 13  # pixels of a bar with its place
+_APART = 0.01  # nats
 _ROOM = 0.8  # of a target's place on the axis, for its bars
+_FEW = {targets.PAIR.name, *(target.name for target in targets.TOP)}  # by the primary ablation alone
+
+_HELD = PATTERN_PRESERVING.label
+_SUM = "sum of the set's heads alone"
 
 
 def ablation_figure(table: pd.DataFrame) -> go.Figure:
     """An `ablate` table as bars: rise in copy loss at occurrence >= 2, nats, one panel a run, on one scale.
 
-    Below the single heads stand the sets of the copy circuit. Behind the bars of each half lies the band of its
-    controls, from the least to the most harmful draw of any kind: a bar that does not leave its band shows nothing. A
-    line spans several draws of a bar. Of several checkpoints, the last of each run is shown.
+    Below the single heads stand the sets of the copy circuit, and, by the primary ablation alone, the strongest heads
+    and pairs; pairs of one run only, since each run has others. A diamond is the same knockout with all patterns held,
+    where that makes a difference; a tick is what the heads of a set cost alone, added up, so that what lies between it
+    and the end of the bar is self-repair. Behind the bars of each half lies the band of its controls, from the least to
+    the most harmful draw of any kind: a bar that does not leave its band shows nothing. A line spans several draws of a
+    bar. Of several checkpoints, the last of each run is shown.
     """
     copying = COPY_LOSS_DELTA.name in set(table["metric"])
     shown = COPY_LOSS_DELTA if copying else BIGRAM_KL_DELTA
-    rows = table[(table["metric"] == shown.name) & table["bucket"].isna()]
-    rows = last_step(rows)
-    control = rows["control"].fillna(False).astype(bool)
-    bars = rows[~control].assign(place=[_label(row) for row in rows[~control].to_dict("records")])
-    # a control is named after its half, with a colon
-    halves = [str(what).partition(": ")[0] for what in rows[control]["what"]]
-    bands = rows[control].assign(place=[targets.LABELS.get(half, half) for half in halves])
-    places = list(dict.fromkeys(bars[bars["what"] == targets.HEAD.name]["place"]))
-    places += [label for label in targets.LABELS.values() if label in {*bars["place"], *bands["place"]}]
-    places += [label for label in dict.fromkeys(bars["place"]) if label not in places]
-    at_of = {label: float(len(places) - 1 - i) for i, label in enumerate(places)}
+    rows = last_step(table[table["bucket"].isna()])
     ablations = list(dict.fromkeys(rows["ablation"]))
-    slot = _ROOM / max(len(ablations), 1)
+    parts = _parts(rows, ablations, shown)
+    places = _places(parts, ablations)
     runs, columns = beside(rows)
     step_of = dict(zip(rows["run"], rows["step"], strict=True))
     titles = [f"{run} @{step_of[run]}" if run else "" for run in runs]
-    height = 24 + len(places) * (8 + _LINE * len(ablations))
-    made = page(titles, columns, height, horizontal_spacing=0.03)
+    pixels = (8 + _LINE * len(ablations)) * places.size
+    made = page(titles, columns, 24 + round(pixels), horizontal_spacing=0.03)
     figure, named = made.figure, set[str]()
     for run, place in zip(runs, made.places, strict=True):
-        for i, ablation in enumerate(ablations):
-            up = _ROOM / 2 - (i + 0.5) * slot
-            lane = _Lane(figure, place, {name: at + up for name, at in at_of.items()}, slot)
-            label, colour = _ablation_label(ablation), _colour(ablation)
-            of_run = (bands["run"] == run) & (bands["ablation"] == ablation)
-            if of_run.any():
-                _band(lane, bands[of_run], legend=_BAND not in named)
-                named.add(_BAND)
-            of_run = (bars["run"] == run) & (bars["ablation"] == ablation)
-            if of_run.any():
-                _bars(lane, bars[of_run], name=label, colour=colour, legend=label not in named)
-                named.add(label)
+        of_run = _Parts(*(part[part["run"] == run] for part in parts))
+        for ablation in ablations:
+            at = {label: here[ablation] for label, here in places.lanes.items() if ablation in here}
+            lane = Lane(figure, place, at, places.lane, ablation)
+            mine = _Parts(*(part[part["ablation"] == ablation] for part in of_run))
+            if len(mine.bands):
+                band(lane, mine.bands, legend=BAND_LABEL not in named)
+                named.add(BAND_LABEL)
+            if len(mine.bars):
+                bars(lane, mine.bars, legend=lane.label not in named)
+                named.add(lane.label)
+            for label, symbol, marked in ((_HELD, "diamond-open", mine.held), (_SUM, "line-ns", _sums(mine))):
+                if len(marked):
+                    marks(lane, marked, label, symbol, legend=label not in named)
+                    named.add(label)
         figure.update_yaxes(
-            tickvals=list(at_of.values()),
-            ticktext=list(at_of),
-            range=[-0.6, len(places) - 0.4],
+            tickvals=list(places.centres.values()),
+            ticktext=list(places.centres),
+            range=[-0.1, places.size + 0.1],
             showgrid=False,
             showticklabels=place["col"] == 1,
             **place,
@@ -71,103 +74,96 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     figure.update_layout(barmode="overlay")
     loss = "copy loss (occurrence ≥ 2)" if copying else "KL to the oracle (there is nothing to copy)"
     reading = "Further right: the model needs these heads more. "
-    if len(bands):
-        reading += "The grey band is what as much damage elsewhere costs: a set matters if its bar leaves the band."
-    legend = [*(_ablation_label(name) for name in ablations), *[_BAND] * bool(len(bands))]
-    return styled(made, f"Rise of the {loss} when heads are knocked out", reading, legend=legend)
+    if BAND_LABEL in named:
+        reading += "The grey band is what as much damage elsewhere costs: a set matters if its bar leaves the band. "
+    if _SUM in named:
+        reading += (
+            "A bar that goes beyond its tick: heads that stand in for each other; short of it: that need each other. "
+        )
+    legend = [
+        *(ablation_label(name) for name in ablations),
+        *(name for name in (_HELD, _SUM, BAND_LABEL) if name in named),
+    ]
+    return styled(made, f"Rise of the {loss} when heads are knocked out", reading.strip(), legend=legend)
 
 
-_BAND = "range of the controls"
+class _Parts(NamedTuple):
+    """What is drawn of each lane."""
+
+    bars: pd.DataFrame
+    held: pd.DataFrame
+    bands: pd.DataFrame
+    repair: pd.DataFrame
 
 
-class _Lane(NamedTuple):
-    """Where the bars of one ablation lie in the panel of a run."""
+class _Places(NamedTuple):
+    """Where on the axis each thing that is knocked out has its place, from the top down."""
 
-    figure: go.Figure
-    place: dict[str, Any]
-    heights: dict[str, float]
-    """On the axis, by what is knocked out."""
-    width: float
-
-
-def _band(lane: _Lane, part: pd.DataFrame, *, legend: bool) -> None:
-    ends = part.groupby("place", sort=False)["value"].agg(["min", "max"])
-    kinds = part.groupby(["place", "what"], sort=False)["value"].agg(["min", "max"])
-    said = ["\n".join(_kind(what, row) for what, row in kinds.loc[label].iterrows()) for label in ends.index]
-    lane.figure.add_trace(
-        go.Bar(
-            y=[lane.heights[label] for label in ends.index],
-            x=ends["max"] - ends["min"],
-            base=ends["min"],
-            width=lane.width,
-            orientation="h",
-            marker={"color": BAND, "line": {"width": 1, "color": AXIS}},
-            name=_BAND,
-            legendrank=1001,
-            legendgroup=_BAND,
-            showlegend=legend,
-            customdata=said,
-            hovertemplate="%{customdata}",
-        ),
-        **lane.place,
-    )
+    lanes: dict[str, dict[str, float]]
+    """By its label and the ablation: the middle of a bar."""
+    centres: dict[str, float]
+    lane: float
+    """How wide a bar's is."""
+    size: float
+    """Of the whole axis; a place with all ablations is 1."""
 
 
-def _kind(what: Any, row: "pd.Series[float]") -> str:
-    return f"{targets.LABELS.get(str(what), str(what)).strip()}: {row['min']:.3f} to {row['max']:.3f} nats"
+def _parts(rows: pd.DataFrame, ablations: list[str], shown: Metric) -> _Parts:
+    left_out = rows["what"].isin(_FEW) & ~rows["ablation"].isin(ablations[:1])
+    if rows["run"].nunique() > 1:
+        left_out |= rows["what"] == targets.PAIR.name
+    rows = rows[~left_out]
+    rows = rows.assign(place=[_label(row) for row in rows.to_dict("records")])
+    full, control = rows["mode"] == FULL.name, rows["control"].fillna(False).astype(bool)
+    repair = rows[(rows["metric"] == SELF_REPAIR.name) & full & (shown is COPY_LOSS_DELTA)]
+    is_shown = rows["metric"] == shown.name
+    whole = rows[is_shown & full & ~control]
+    return _Parts(whole, _apart(rows[is_shown & ~full & ~control], whole), rows[is_shown & full & control], repair)
 
 
-def _bars(lane: _Lane, part: pd.DataFrame, *, name: str, colour: str, legend: bool) -> None:
-    groups = part.groupby("place", sort=False)
-    stats = groups["value"].agg(["mean", "min", "max", "size"])
-    drawn = stats[["min", "max"]].where(stats["min"] < stats["max"])  # no line where there is one draw
-    lane.figure.add_trace(
-        go.Bar(
-            y=[lane.heights[label] for label in stats.index],
-            x=stats["mean"],
-            width=lane.width * 0.5,  # its band stands out above and below
-            orientation="h",
-            name=name,
-            legendgroup=name,
-            showlegend=legend,
-            marker={"color": colour, "line": {"width": 0}},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": drawn["max"] - stats["mean"],
-                "arrayminus": stats["mean"] - drawn["min"],
-                "color": INK,
-                "thickness": 1.2,
-                "width": 3,
-            },
-            customdata=[
-                _about(name, row)
-                for row in stats.assign(heads=groups["heads"].first()).reset_index().to_dict("records")
-            ],
-            hovertemplate="%{customdata}",
-        ),
-        **lane.place,
+def _places(parts: _Parts, ablations: list[str]) -> _Places:
+    bars = parts.bars
+    labels = list(dict.fromkeys(bars[bars["what"] == targets.HEAD.name]["place"]))
+    labels += dict.fromkeys(bars[bars["what"] == targets.PAIR.name]["place"])
+    labels += [label for label in targets.LABELS.values() if label in {*bars["place"], *parts.bands["place"]}]
+    labels += [label for label in dict.fromkeys(bars["place"]) if label not in labels]
+    few = {*bars[bars["what"].isin(_FEW)]["place"]}
+    lane, end = _ROOM / max(len(ablations), 1), 0.0
+    lanes: dict[str, dict[str, float]] = {}
+    centres: dict[str, float] = {}
+    for label in reversed(labels):
+        here = ablations[:1] if label in few else ablations
+        width = lane * len(here) + 1 - _ROOM
+        top = end + width - (1 - _ROOM) / 2
+        lanes[label] = {ablation: top - (i + 0.5) * lane for i, ablation in enumerate(here)}
+        centres[label] = end + width / 2
+        end += width
+    return _Places(lanes, dict(reversed(centres.items())), lane, end)
+
+
+def _apart(held: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows with patterns held, those that lie apart from the end of the bar, as of the last layer none does."""
+    keys = ["run", "place", "ablation"]
+    both = held.merge(bars[[*keys, "value"]].drop_duplicates(keys), on=keys, suffixes=("", "_full"))
+    return both[(both["value"] - both["value_full"]).abs() > _APART]
+
+
+def _sums(parts: _Parts) -> pd.DataFrame:
+    """What the heads of each set cost alone, added up, for sets of several."""
+    repair = parts.repair[parts.repair["heads"].str.contains(" ")]
+    keys = ["place", "heads", "run"]
+    both = parts.bars.merge(repair[[*keys, "value"]], on=keys, suffixes=("", "_repair"))
+    return both.assign(
+        value=both["value"] - both["value_repair"],
+        said=[f"self-repair {repair:.3f} nats" for repair in both["value_repair"]],
     )
 
 
 def _label(row: dict[Any, Any]) -> str:
     if row["what"] == targets.HEAD.name:
         return str(Head(row["layer"], row["head"]))
-    return targets.LABELS.get(row["what"], str(row["what"]))
-
-
-def _about(ablation: str, row: dict[Any, Any]) -> str:
-    """A bar in words: which heads, what they cost, and the spread of what it is the mean of."""
-    heads = "" if pd.isna(row["heads"]) else f" ({row['heads']})"
-    draws = f", mean of {row['size']:.0f} from {row['min']:.3f} to {row['max']:.3f}" if row["size"] > 1 else ""
-    return f"{ablation}\n{row['place']}{heads}\nΔ {row['mean']:.3f} nats{draws}"
-
-
-def _ablation_label(name: str) -> str:
-    return ABLATIONS[name].label if name in ABLATIONS else name
-
-
-def _colour(name: str) -> str:
-    """An ablation's shade of blue."""
-    slot = ABLATIONS[name].colour if name in ABLATIONS else len(ABLATIONS)
-    return SHADES[slot % len(SHADES)]
+    if row["what"] == targets.PAIR.name:
+        return " + ".join(str(row["heads"]).split())
+    # a control is named after its half, with a colon
+    half = str(row["what"]).partition(": ")[0]
+    return targets.LABELS.get(half, half)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mechdistill.circuits import HeadSet, copy_circuit, names, targets
-from mechdistill.circuits.ablation import MEAN
+from mechdistill.circuits.ablation import FULL, MEAN
 from mechdistill.tables import (
     CHECKS,
     LATER,
@@ -219,7 +219,8 @@ def _cost(run: str, effects: pd.DataFrame | None, half: str) -> str:
     if effects is None:
         return ""
     own = effects[(effects["run"] == run) & (effects["metric"] == metrics.COPY_LOSS_DELTA.name)]
-    own = last_step(own[(own["ablation"] == MEAN.name) & own["bucket"].isna()])
+    own = own[(own["ablation"] == MEAN.name) & (own["mode"] == FULL.name)]
+    own = last_step(own[own["bucket"].isna()])
     cost = own[own["what"] == half]["value"]
     controls = own[own["control"] & own["what"].str.startswith(f"{half}:")]["value"]
     if cost.empty:

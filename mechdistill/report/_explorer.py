@@ -179,6 +179,7 @@ def _cost(effects: pd.DataFrame | None, checkpoint: Checkpoint) -> dict[str, Any
     if table is None:
         return {}
     rows = table[(table["what"] == targets.HEAD.name) & (table["metric"] == COPY_LOSS_DELTA.name)]
+    rows = rows[rows["mode"] == ablation.FULL.name]
     return {str(name): _by_head(part) for name, part in rows.groupby("ablation", observed=True)}
 
 

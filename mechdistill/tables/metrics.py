@@ -99,6 +99,9 @@ def train_divergence(kind: str) -> Metric:
 # knocking heads out: differences to the intact model
 COPY_LOSS_DELTA = Metric("copy-loss-delta", "Δ copy loss", _NATS, -INF, chance="0, a head that does not matter")
 BIGRAM_KL_DELTA = Metric("bigram-kl-delta", "Δ bigram KL", _NATS, -INF, chance="0, a head that does not matter")
+SELF_REPAIR = Metric(
+    "self-repair", "Δ copy loss of the set - Σ of its heads alone", _NATS, -INF, chance="0, a lone head"
+)
 
 # a world
 STATIONARY = _share("stationary", "how often the token occurs")

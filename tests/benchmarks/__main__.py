@@ -14,6 +14,7 @@ PAIRS = {
     "distilled step / step + teacher forward": (pairs.distilled_against_parts, 1.15, False),
     "sampler / per-token choice loop": (pairs.sampler_against_loop, 150.0, True),
     "cached sampler / uncached": (pairs.cached_against_uncached, 5.0, True),
+    "every head ablated / a hooked pass each": (pairs.ablation_against_hooks, 3.0, True),
     "--help / import torch": (pairs.help_against_torch, 4.0, True),
     "peak memory growth, train / plain loop": (pairs.memory_against_plain, 1.3, False),
     "sql over 500 runs - DuckDB on one file, s": (query.seconds_beyond_one_file, 1.0, False),

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import torch
 
+from mechdistill.circuits import CopyCircuit, ablate
 from mechdistill.config import ExperimentConfig, RunConfig, expand, load_experiment
 from mechdistill.model import build, to_transformer_lens
+from mechdistill.positions import HELD_OUT, EvaluationSet
 from mechdistill.runs import RunWriter
 from mechdistill.sandbox import CHUNK, Sandbox
 from mechdistill.training._loop import train_run
 from mechdistill.training._trainer import Trainer
-from tests.benchmarks.reference import PlainTransformer, bare_steps, choice_loop, uncached_sampler
+from tests.benchmarks.reference import PlainTransformer, ablation_loop, bare_steps, choice_loop, uncached_sampler
 
 SETTINGS: list[str] = []  # KEY=VALUE, to measure another model than the default
 
@@ -110,6 +112,21 @@ def cached_against_uncached(rounds: int, steps: int) -> list[float]:
     for _ in range(rounds):
         again = seconds(lambda: uncached_sampler(model, prompts, length - 1, temperature=1.0, generator=generator))
         ratios.append(again / seconds(lambda: model.generate(prompts, length - 1, generator=generator)))
+    return ratios
+
+
+def ablation_against_hooks(rounds: int, steps: int) -> list[float]:
+    """Speed of ablating every head by every kind in every mode over one `run_with_hooks` pass each."""
+    run = default_run(1)
+    model = build(run.model, d_vocab=run.sandbox.vocab, n_ctx=run.sandbox.seq_len, init_seed=0)
+    sandbox, count = Sandbox(run.sandbox), min(HELD_OUT, 8 * steps)  # few in a smoke test
+    ratios = []
+    for _ in range(rounds):
+        data = EvaluationSet.held_out(sandbox, count)
+        data.labels  # noqa: B018  (computed once whoever ablates)
+        naive = seconds(lambda data=data: ablation_loop(model, data))
+        ours = seconds(lambda data=data: ablate(model, data, CopyCircuit((), ()), torch.Generator().manual_seed(0)))
+        ratios.append(naive / ours)
     return ratios
 
 

@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mechdistill.circuits import ABLATIONS
 from mechdistill.config import ModelConfig, TrainingConfig
-from mechdistill.model import Model
+from mechdistill.model import Model, Transformer
+from mechdistill.positions import EvaluationSet
 from mechdistill.sandbox import Sandbox
 
 
@@ -72,6 +74,31 @@ def choice_loop(sandbox: Sandbox, n_sequences: int) -> np.ndarray:
             else:
                 sequence[t + 1] = rng.choice(sandbox.vocab, p=sandbox.pi[current])
     return sequences
+
+
+@torch.no_grad()
+def ablation_loop(model: Transformer, data: EvaluationSet) -> list[tuple[float, float]]:
+    """Copy loss and bigram KL without each head, by each kind and in each mode: a pass of the whole model each."""
+    _, clean = model.run_with_cache(data.tokens, names_filter=lambda name: name.endswith(("hook_z", "hook_pattern")))
+    layers, law = range(model.config.n_layers), data.labels.log_probs
+    found = []
+    for ablation in ABLATIONS.values():
+        for layer in layers:
+            instead = ablation.replacement(clean["z", layer], torch.Generator().manual_seed(0))
+            for head in range(model.config.n_heads):
+
+                def write(z: Tensor, hook: object, head: int = head, instead: Tensor = instead) -> Tensor:
+                    z[:, :, head] = instead[:, :, head]
+                    return z
+
+                for held in ([], [(f"blocks.{i}.attn.hook_pattern", clean["pattern", i]) for i in layers]):
+                    hooks = [(name, lambda _, hook, pattern=pattern: pattern) for name, pattern in held]
+                    hooks.append((f"blocks.{layer}.attn.hook_z", write))
+                    log_probs = model.run_with_hooks(data.tokens, fwd_hooks=hooks).log_softmax(dim=-1)
+                    loss = -log_probs.gather(-1, data.next_tokens[..., None])[..., 0]
+                    kl = F.kl_div(log_probs, law, reduction="none", log_target=True).sum(-1)
+                    found.append((float(loss[data.copyable].mean()), float(kl[data.ordinary].mean())))
+    return found
 
 
 @torch.no_grad()

@@ -10,14 +10,23 @@ from mechdistill.circuits import (
     ablated,
     clean_outputs,
     copy_circuit,
-    displaced,
     head_scores,
     parse_head,
-    removed,
     replaced,
     standouts,
+    targets,
 )
-from mechdistill.circuits.ablation import Stream, clean_streams, random_subspace
+from mechdistill.circuits.ablation import (
+    Edits,
+    KnockedOut,
+    Stream,
+    clean_streams,
+    damaged,
+    displaced,
+    moment,
+    random_subspace,
+    removed,
+)
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
 from mechdistill.positions import EvaluationSet, masked_mean, predict
@@ -42,8 +51,11 @@ def test_only_the_named_heads_output_changes(ablation: str) -> None:
         _, results = model.run_with_cache(data.tokens, names_filter="blocks.0.attn.hook_result")
     z = cache["blocks.0.attn.hook_z"]
     assert torch.equal(z[:, :, 0], outputs[0][:, :, 0])
-    expected = torch.zeros(()) if ablation == "zero" else outputs[0][:, :, 1].mean((0, 1))
-    torch.testing.assert_close(z[:, :, 1], expected.expand_as(z[:, :, 1]))
+    if ablation == "resample":
+        assert sorted(z[:, 3, 1, 0].tolist()) == sorted(outputs[0][:, 3, 1, 0].tolist())
+    else:
+        expected = torch.zeros(()) if ablation == "zero" else outputs[0][:, :, 1].mean((0, 1))
+        torch.testing.assert_close(z[:, :, 1], expected.expand_as(z[:, :, 1]))
     torch.testing.assert_close(
         results["blocks.0.attn.hook_result"][:, :, 1], (z[:, :, 1] @ model.blocks[0].attn.W_O[1]), rtol=1e-4, atol=1e-5
     )
@@ -66,9 +78,10 @@ def test_hooks_are_gone_even_when_the_inside_raises() -> None:
     model, data, outputs = setup()
     before = predict(model, data).log_probs
     instead = replaced(outputs, ABLATIONS["mean"])
+    edits = Edits(KnockedOut(model, (Head(0, 0),), instead), outputs)
     for damage in (
         ablated(model, (Head(0, 0),), instead),
-        displaced(model, (Head(0, 0),), instead, outputs, torch.Generator()),
+        damaged(model, displaced(edits, torch.Generator())),
     ):
         with pytest.raises(RuntimeError, match="on purpose"), damage:
             raise RuntimeError("on purpose")
@@ -80,14 +93,15 @@ def test_the_control_moves_the_stream_by_the_same_distance_elsewhere() -> None:
     heads, name = (Head(1, 0), Head(1, 1)), "blocks.1.hook_resid_mid"
     _, intact = model.run_with_cache(data.tokens, names_filter=name)
     changes, instead = [], replaced(outputs, ABLATIONS["mean"])
+    edits = Edits(KnockedOut(model, heads, instead), outputs)
     for damage in (
         ablated(model, heads, instead),
-        displaced(model, heads, instead, outputs, torch.Generator().manual_seed(0)),
-        displaced(model, heads, instead, outputs, torch.Generator().manual_seed(1)),
+        damaged(model, displaced(edits, torch.Generator().manual_seed(0))),
+        damaged(model, displaced(edits, torch.Generator().manual_seed(1))),
     ):
         with damage:
-            _, damaged = model.run_with_cache(data.tokens, names_filter=name)
-        changes.append(damaged[name] - intact[name])
+            _, cache = model.run_with_cache(data.tokens, names_filter=name)
+        changes.append(cache[name] - intact[name])
     real, first, second = changes
     torch.testing.assert_close(first.norm(dim=-1), real.norm(dim=-1), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(second.norm(dim=-1), real.norm(dim=-1), rtol=1e-3, atol=1e-4)
@@ -105,11 +119,13 @@ def test_a_removed_subspace_is_of_the_edits_rank_and_size_and_nothing_is_left_in
     for ablation in ABLATIONS.values():
         instead = replaced(outputs, ablation)
         streams = [Stream(*pair) for pair in zip(clean, replaced(clean, ablation), strict=True)]
+        moments = [moment(stream.instead - stream.clean) for stream in streams]
+        of = Edits(KnockedOut(model, heads, instead), outputs)
         damages = (
             ablated(model, heads, instead),
-            removed(model, heads, instead, outputs, streams, torch.Generator().manual_seed(0)),
-            removed(model, heads, instead, outputs, streams, torch.Generator().manual_seed(1)),
-            displaced(model, heads, instead, outputs, torch.Generator().manual_seed(0)),
+            damaged(model, removed(of, streams, moments, torch.Generator().manual_seed(0))),
+            damaged(model, removed(of, streams, moments, torch.Generator().manual_seed(1))),
+            damaged(model, displaced(of, torch.Generator().manual_seed(0))),
         )
         edits = []
         for damage in damages:
@@ -123,7 +139,8 @@ def test_a_removed_subspace_is_of_the_edits_rank_and_size_and_nothing_is_left_in
         assert not torch.allclose(edits[1], edits[2], atol=1e-2)
         stream = clean[1][:, :, 0].flatten(0, 1).double()
         left = [torch.linalg.matrix_rank((stream + edit).T.cov(), rtol=1e-8).item() for edit in edits[1:]]
-        assert left == [d - rank[0], d - rank[0], d]
+        lost = 0 if ablation.name == "resample" else rank[0]  # there the subspace holds what another sequence said
+        assert left == [d - lost, d - lost, d]
 
 
 def test_a_random_subspace_holds_what_is_asked_for_if_any_of_its_rank_can() -> None:
@@ -133,7 +150,7 @@ def test_a_random_subspace_holds_what_is_asked_for_if_any_of_its_rank_can() -> N
     for rank, size, expected in ((2, 0.35, 2), (2, 4.5, 2), (3, 2.0, 3), (6, 2.1, 2), (6, 100.0, 5), (1, 0.05, 1)):
         delta = torch.zeros(6, 6)
         delta[range(rank), range(rank)] = (6 * size / rank) ** 0.5
-        basis = random_subspace(change, delta, generator)
+        basis = random_subspace(moment(change), moment(delta), generator)
         assert basis.shape == (6, expected)
         torch.testing.assert_close(basis.T @ basis, torch.eye(expected, dtype=torch.float64))
         reached = (change.double() @ basis).square().sum().item() / 6
@@ -147,17 +164,20 @@ def test_effects_are_differences_to_the_intact_model() -> None:
     intact = predict(model, data)
     for ablation in ABLATIONS:
         with ablated(model, (Head(1, 0),), replaced(outputs, ABLATIONS[ablation])):
-            damaged = predict(model, data)
+            without = predict(model, data)
         rows = table[(table["ablation"] == ablation) & (table["layer"] == 1) & (table["head"] == 0)]
+        rows = rows[rows["mode"] == "full"]
         expected = {
-            "copy-loss-delta": masked_mean(damaged.loss - intact.loss, data.copyable),
-            "bigram-kl-delta": masked_mean(damaged.kl - intact.kl, data.ordinary),
+            "copy-loss-delta": masked_mean(without.loss - intact.loss, data.copyable),
+            "bigram-kl-delta": masked_mean(without.kl - intact.kl, data.ordinary),
         }
         for metric, value in expected.items():
             found = rows[(rows["metric"] == metric) & rows["bucket"].isna()]["value"].item()
             assert found == pytest.approx(value, abs=1e-5)
-    assert len(table[(table["what"] == "head") & table["bucket"].isna()]) == 4 * 2 * 2
+    assert len(table[(table["what"] == "head") & table["bucket"].isna()]) == 4 * 2 * 3 * 2
     lookup = table[(table["what"] == "lookup") & (table["ablation"] == "mean")]
+    assert set(lookup[lookup["metric"] == "self-repair"]["value"]) == {0.0}
+    lookup = lookup[lookup["metric"] != "self-repair"]
     single = table[(table["layer"] == 1) & (table["head"] == 0) & (table["ablation"] == "mean")]
     assert lookup["value"].tolist() == pytest.approx(single["value"].tolist()), "a set of one is that head"
     assert table[table["what"].str.contains(":")]["control"].all()
@@ -182,7 +202,7 @@ def test_knocking_out_the_hand_built_circuit_costs_the_copying() -> None:
     assert abs(cost["lookup: outside"]) < 1e-6, "the other head writes nothing"
     assert cost["lookup"] > 5 * cost["lookup: rotated edit"]
     draws = table[(table["what"] == "lookup: removed subspace") & (table["metric"] == "copy-loss-delta")]["value"]
-    assert len(draws) == 5
+    assert len(draws) == 5, "drawn in one mode alone"
     assert draws.std() > 0
 
 
@@ -216,3 +236,20 @@ def test_a_model_without_heads_is_refused() -> None:
             CopyCircuit((), ()),
             torch.Generator(),
         )
+
+
+def test_pairs_are_of_the_circuits_strongest_heads_then_of_bystanders() -> None:
+    late, early = [Head(1, head) for head in range(4)], [Head(0, head) for head in range(4)]
+    ranked = (late[3], late[0], late[2], late[1], *early)
+
+    def paired(circuit: CopyCircuit) -> set[Head]:
+        pairs = targets.pairs(circuit, ranked)
+        heads = {head for pair in pairs for head in pair}
+        assert len(pairs) == len(set(pairs)) == 6
+        assert all(first < second for first, second in pairs)
+        return heads
+
+    assert paired(CopyCircuit(tuple(late), (early[2], early[3]))) == {late[3], late[0], late[2], early[2]}
+    assert paired(CopyCircuit(tuple(late), ())) == set(late)
+    assert paired(CopyCircuit((late[1],), (early[0],))) == {late[1], early[0], late[3], late[0]}
+    assert targets.pairs(CopyCircuit((), ()), ranked) == []

@@ -158,7 +158,15 @@ def test_twins_stand_in_the_same_places() -> None:
             "value": 1.0,
             "bucket": None,
         }
-        | {"what": "head", "layer": 0, "head": head, "heads": None, "control": False, "ablation": "mean"}
+        | {
+            "what": "head",
+            "layer": 0,
+            "head": head,
+            "heads": None,
+            "control": False,
+            "ablation": "mean",
+            "mode": "full",
+        }
         for seed in range(3)
         for arm in "abcdefg"
         for head in range(2 if arm == "b" else 4)
@@ -279,3 +287,31 @@ def test_a_bar_is_the_mean_of_its_draws(trained: Experiment) -> None:
     at = next(i for i, text in enumerate(bars.customdata) if "L0H0" in text)
     assert bars.x[at] == pytest.approx((first["value"].item() + 9) / 2)
     assert bars.error_x.array[at] == pytest.approx((9 - first["value"].item()) / 2)
+
+
+def test_ticks_are_sums_of_heads_alone_and_diamonds_held_patterns() -> None:
+    """Pairs and the strongest heads have the primary ablation's bar alone; pairs go where several runs stand."""
+    row = {"run": "a/seed-0", "arm": "a", "seed": 0, "step": 9, "metric": "copy-loss-delta", "bucket": None}
+    row |= {"layer": None, "head": None, "heads": None, "control": False, "mode": "full"}
+    rows: list[dict[str, object]] = []
+    for ablation in ("mean", "zero"):
+        of = row | {"ablation": ablation}
+        rows += [of | {"what": "head", "layer": 0, "head": head, "value": 1.0} for head in (0, 1)]
+        rows += [of | {"what": "head", "layer": 0, "head": 0, "value": 0.25, "mode": "pattern-preserving"}]
+        rows += [of | {"what": "head", "layer": 0, "head": 1, "value": 1.0, "mode": "pattern-preserving"}]
+        for what in ("pair", "top-2", "lookup"):
+            both = of | {"what": what, "heads": "L0H0 L0H1"}
+            rows += [both | {"value": 3.0}, both | {"value": 1.0, "metric": "self-repair"}]
+    table = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"})
+    figure = ablation_figure(table)
+    axis = next(iter(figure.select_yaxes()))
+    places = dict(zip(axis.ticktext, axis.tickvals, strict=True))
+    assert list(places) == ["L0H0", "L0H1", "L0H0 + L0H1", "lookup heads, jointly", "top 2 by trigger lookup"]
+    ticks = [trace for trace in figure.data if trace.name == "sum of the set's heads alone"]
+    assert [list(trace.x) for trace in ticks] == [[2.0] * 3, [2.0]]
+    assert "self-repair 1.000 nats" in ticks[0].customdata[0]
+    diamonds = [trace for trace in figure.data if trace.name == "patterns held as they were"]
+    assert [list(trace.x) for trace in diamonds] == [[0.25], [0.25]], "none where nothing changes"
+    assert all(abs(trace.y[0] - places["L0H0"]) < 0.5 for trace in diamonds)
+    two = ablation_figure(pd.concat([table, table.assign(run="b/seed-0", arm="b")]))
+    assert "L0H0 + L0H1" not in next(iter(two.select_yaxes())).ticktext

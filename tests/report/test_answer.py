@@ -184,7 +184,7 @@ def test_heads_are_named_with_what_they_cost_and_what_controls_cost(trained: Exp
     scores.loc[lookup, "p"] = 1.0
     scores.loc[scores["metric"] == "previous-token-after-trigger", "p"] = 1.0
     scores.loc[chosen, ["value", "null_mean", "p"]] = [0.9, 0.1, 0.0]
-    half = {"run": "dpt/seed-0", "metric": "copy-loss-delta", "ablation": "mean", "bucket": pd.NA}
+    half = {"run": "dpt/seed-0", "metric": "copy-loss-delta", "ablation": "mean", "mode": "full", "bucket": pd.NA}
     effects = effects[~effects["what"].str.startswith("lookup")]
     rows = [half | {"what": "lookup", "value": 2.5, "control": False, "step": effects["step"].max()}]
     rows += [

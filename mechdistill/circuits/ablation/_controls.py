@@ -4,8 +4,8 @@ Both act on the residual stream just after a layer's attention, where the heads 
 made and their spread is shown.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -13,12 +13,14 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 
-from mechdistill.circuits._heads import HeadSet
+from mechdistill.circuits.ablation._damage import Added, KnockedOut, Seen
 from mechdistill.circuits.ablation._kinds import Z
 from mechdistill.model import Transformer
 from mechdistill.positions import EvaluationSet
 
 _NO_SIZE = 1e-10  # of a direction's share in an edit's squared size, in float32
+
+Moment = Float[Tensor, "d_model d_model"]  # mean over positions of x xᵀ, in float64 on the CPU
 
 
 class Stream(NamedTuple):
@@ -38,82 +40,93 @@ def clean_streams(model: Transformer, data: EvaluationSet) -> list[Z]:
     return [(cache[f"blocks.{i}.hook_resid_pre"] + cache[f"blocks.{i}.hook_attn_out"])[:, :, None] for i in layers]
 
 
-def edit(model: Transformer, heads: HeadSet, layer: int, instead: Z, outputs: Z) -> Float[Tensor, "batch pos d_model"]:
-    """What ablating the heads of a layer adds to its attention output: Δ = Σ_h (replacement_h - z_h) W_O_h."""
-    chosen = [h.head for h in heads if h.layer == layer]
-    return torch.einsum("bphd,hdm->bpm", (instead - outputs)[:, :, chosen], model.blocks[layer].attn.W_O[chosen])
+class Edits:
+    """What knocking heads out adds to the stream of the intact model, layer by layer: Δ."""
+
+    def __init__(self, knocked_out: KnockedOut, outputs: Sequence[Z]):
+        """`outputs` are the clean ones."""
+        self.knocked_out, self.outputs, self.layers = knocked_out, outputs, knocked_out.layers
+        self.moments = {layer: moment(self.at(layer, slice(None))) for layer in self.layers}
+
+    def at(self, layer: int, rows: slice) -> Added:
+        """Δ of a layer on some sequences of the evaluation set."""
+        return self.knocked_out.delta(layer, self.outputs[layer][rows], rows)
 
 
-@contextmanager
-def displaced(
-    model: Transformer, heads: HeadSet, instead: list[Z], outputs: list[Z], generator: torch.Generator
-) -> Generator[None]:
+@dataclass(frozen=True, eq=False)
+class Displaced:
     """A control for the size of the edit: Δ·R is added, the heads' own output stays, and so does all they know.
 
     R is a random orthogonal matrix: the same size as the edit at every position, in directions that mean nothing.
     """
-    added: dict[int, Tensor] = {}
-    for layer in sorted({h.layer for h in heads}):
-        rotation = _random_rotation(model.config.d_model, generator).to(model.W_E)
-        added[layer] = edit(model, heads, layer, instead[layer], outputs[layer]) @ rotation
 
-    def displace(attn_out: Tensor, hook: Any) -> Tensor:
-        return attn_out + added[hook.layer()]
+    edits: Edits
+    rotations: dict[int, Tensor]
 
-    with model.hooks(fwd_hooks=[(f"blocks.{layer}.hook_attn_out", displace) for layer in added]):
-        yield
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of the heads."""
+        return self.edits.layers
+
+    def added(self, layer: int, seen: Seen, rows: slice) -> Added:  # noqa: ARG002  (as of a damage)
+        """Δ·R, Δ on the intact model."""
+        return self.edits.at(layer, rows) @ self.rotations[layer]
 
 
-@contextmanager
-def removed(
-    model: Transformer,
-    heads: HeadSet,
-    instead: list[Z],
-    outputs: list[Z],
-    streams: list[Stream],
-    generator: torch.Generator,
-) -> Generator[None]:
+def displaced(edits: Edits, generator: torch.Generator) -> Displaced:
+    """One draw; see `Displaced`."""
+    model = edits.knocked_out.model
+    drawn = {layer: _random_rotation(model.config.d_model, generator).to(model.W_E) for layer in edits.layers}
+    return Displaced(edits, drawn)
+
+
+@dataclass(frozen=True, eq=False)
+class Removed:
     """A control for the loss: what a random subspace of the stream holds is replaced, as the ablation replaces heads.
 
     x becomes x + (replacement(x) - x) Q Qᵀ with orthonormal Q [d_model, rank]: nothing is left in the subspace but the
     replacement. Rank and mean squared size on the clean stream are those of Δ, what the ablation itself adds; see
     `random_subspace`.
     """
-    subspaces: dict[int, Tensor] = {}
-    for layer in sorted({h.layer for h in heads}):
-        delta = edit(model, heads, layer, instead[layer], outputs[layer]).flatten(0, 1)
-        change = (streams[layer].instead - streams[layer].clean).flatten(0, 2)
-        subspaces[layer] = random_subspace(change, delta, generator).to(model.W_E)
-    before: dict[int, Tensor] = {}
 
-    def remember(resid_pre: Tensor, hook: Any) -> None:
-        before[hook.layer()] = resid_pre
+    streams: Sequence[Stream]
+    subspaces: dict[int, Tensor]
 
-    def remove(attn_out: Tensor, hook: Any) -> Tensor:
-        layer = hook.layer()
-        change = streams[layer].instead[:, :, 0] - before[layer] - attn_out
-        return attn_out + change @ subspaces[layer] @ subspaces[layer].T
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of the heads."""
+        return tuple(self.subspaces)
 
-    hooks: list[Any] = [(f"blocks.{layer}.hook_resid_pre", remember) for layer in subspaces]
-    with model.hooks(fwd_hooks=[*hooks, *((f"blocks.{layer}.hook_attn_out", remove) for layer in subspaces)]):
-        yield
+    def added(self, layer: int, seen: Seen, rows: slice) -> Added:
+        """(replacement(x) - x) Q Qᵀ, x as it is in this pass."""
+        change = self.streams[layer].instead[rows][:, :, 0] - seen.resid_pre - seen.attn_out
+        return change @ self.subspaces[layer] @ self.subspaces[layer].T
 
 
-def random_subspace(
-    change: Float[Tensor, "position d_model"],
-    delta: Float[Tensor, "position d_model"],
-    generator: torch.Generator,
-) -> Float[Tensor, "d_model rank"]:
+def removed(edits: Edits, streams: Sequence[Stream], changes: Sequence[Moment], generator: torch.Generator) -> Removed:
+    """One draw; see `Removed`. `changes` are of each layer, the moments of replacement(x) - x on the clean stream."""
+    to = edits.knocked_out.model.W_E
+    drawn = {i: random_subspace(changes[i], edits.moments[i], generator).to(to) for i in edits.layers}
+    return Removed(streams, drawn)
+
+
+def moment(x: Float[Tensor, "*positions d_model"]) -> Moment:
+    """Mean over positions of x xᵀ; its trace is the mean squared size."""
+    rows = x.flatten(0, -2).double()
+    return (rows.T @ rows).cpu() / len(rows)
+
+
+def random_subspace(change: Moment, delta: Moment, generator: torch.Generator) -> Float[Tensor, "d_model rank"]:
     """An orthonormal basis of a random subspace, of delta's rank, that holds as much of `change` as delta is large.
 
-    With C = mean of changeᵀ change, a uniformly random subspace is turned towards the directions that hold most, or
+    With C the moment of `change`, a uniformly random subspace is turned towards the directions that hold most, or
     least, until the Q it spans has tr(QᵀCQ) = mean ‖delta‖². Where any subspace of that rank holds more, the rank is
     that of which a random one holds so much on average; it is never all of the stream. Where any holds less, it is the
     one that holds most.
     """
-    size = float(delta.double().square().sum(dim=1).mean())
-    of_delta = torch.linalg.eigvalsh(delta.double().T @ delta.double()).cpu()
-    held, directions = torch.linalg.eigh((change.double().T @ change.double()).cpu() / len(change))
+    size = float(delta.trace())
+    of_delta = torch.linalg.eigvalsh(delta)
+    held, directions = torch.linalg.eigh(change)
     rank = min(int((of_delta > _NO_SIZE * of_delta[-1]).sum()), len(held) - 1)
     if float(held[:rank].sum()) > size:
         rank = round(size / float(held.mean()))

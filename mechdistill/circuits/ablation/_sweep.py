@@ -1,49 +1,42 @@
 """Knocking heads out and measuring what is lost, on copying and on plain bigrams."""
 
-import itertools
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, names
 from mechdistill.circuits.ablation import _targets as targets
-from mechdistill.circuits.ablation._controls import Stream, clean_streams, displaced, removed
+from mechdistill.circuits.ablation._controls import Edits, Stream, clean_streams, displaced, moment, removed
+from mechdistill.circuits.ablation._damage import FULL, MODES, Damage, KnockedOut, Mode, clean_outputs
+from mechdistill.circuits.ablation._effects import EFFECTS
+from mechdistill.circuits.ablation._fast import Task, losses
 from mechdistill.circuits.ablation._kinds import ABLATIONS, Ablation, Z
 from mechdistill.circuits.ablation._targets import Target
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model, Transformer
-from mechdistill.positions import EvaluationSet, Positions, masked_mean, predict
+from mechdistill.positions import EvaluationSet
 from mechdistill.tables import ABLATE, frame
-from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA, Metric
-from mechdistill.world import N_BUCKETS
-
-Outputs = list[Z]  # of each layer's heads on the evaluation set
+from mechdistill.tables.metrics import COPY_LOSS_DELTA, SELF_REPAIR
 
 _DRAWS = 5  # of each random control for each set
 _OUTSIDE_SETS = 5  # at most so many sets of heads outside the circuit
 _SEED = 0  # of ablations that draw
 
 
-@torch.no_grad()
-def clean_outputs(model: Transformer, data: EvaluationSet) -> Outputs:
-    """z of every head on the evaluation set."""
-    names = [f"blocks.{layer}.attn.hook_z" for layer in range(model.config.n_layers)]
-    _, cache = model.run_with_cache(data.tokens.to(model.W_E.device), names_filter=names)
-    return [cache[name] for name in names]
+def replaced(outputs: Sequence[Z], ablation: Ablation) -> list[Z]:
+    """What the heads write instead, layer by layer, once for the whole sweep.
 
-
-def replaced(outputs: Outputs, ablation: Ablation) -> Outputs:
-    """What the heads write instead, once for the whole sweep; an ablation that draws does so from a seed of its own.
-
-    Raises `MechdistillError` for a replacement of another shape.
+    An ablation that draws does so from the same seed at every layer, so that heads of several layers are given the
+    same: of one other sequence, say. Raises `MechdistillError` for a replacement of another shape.
     """
-    generator = torch.Generator().manual_seed(_SEED)
-    instead = [ABLATIONS.call(ablation.name, ablation.replacement, z, generator) for z in outputs]
+    # a copy each: a user's function may edit what it is given
+    instead = [
+        ABLATIONS.call(ablation.name, ablation.replacement, z.clone(), torch.Generator().manual_seed(_SEED))
+        for z in outputs
+    ]
     for z, other in zip(outputs, instead, strict=True):
         if getattr(other, "shape", None) != z.shape:
             raise MechdistillError(
@@ -53,26 +46,14 @@ def replaced(outputs: Outputs, ablation: Ablation) -> Outputs:
     return instead
 
 
-@contextmanager
-def ablated(model: Transformer, heads: HeadSet, instead: Outputs) -> Generator[None]:
-    """Inside, the named heads write `instead`; all others compute as usual."""
-
-    def replace(z: Tensor, hook: Any) -> Tensor:
-        layer = hook.layer()
-        chosen = [h.head for h in heads if h.layer == layer]
-        z[:, :, chosen] = instead[layer][:, :, chosen]
-        return z
-
-    layers = sorted({h.layer for h in heads})
-    with model.hooks(fwd_hooks=[(f"blocks.{layer}.attn.hook_z", replace) for layer in layers]):
-        yield
-
-
 class Knockout(NamedTuple):
-    """One thing to measure: a context in which the model is damaged, and the columns that say how."""
+    """One thing to measure: how the model is damaged, and the columns that say so."""
 
-    context: Callable[[], AbstractContextManager[None]]
+    damage: Damage
+    mode: Mode
     columns: dict[str, Any]
+    heads: HeadSet
+    """Of which the joint effect is measured; none for a control."""
 
 
 def ablate(
@@ -81,98 +62,125 @@ def ablate(
     circuit: CopyCircuit,
     generator: torch.Generator,
     *,
+    ranked: HeadSet = (),
     ablations: Iterable[Ablation] | None = None,
 ) -> pd.DataFrame:
-    """What knocking out each head, and the copy circuit as a set, costs: the `ablate` table of one model.
+    """What knocking out each head, and sets of heads, costs: the `ablate` table of one model.
 
     Metrics are differences to the intact model, nats: `copy-loss-delta`, loss at occurrence >= 2 of a trigger, and
     `bigram-kl-delta`, KL to the oracle where there is no trigger, overall and by row-entropy bucket. 0: the head
-    does not matter; copying without any circuit costs up to ln(vocab) and more.
+    does not matter; copying without any circuit costs up to ln(vocab) and more. Of a set, `self-repair` is what losing
+    it costs (copy loss) minus the sum of what each of its heads costs alone: 0 for heads that have nothing to do with
+    each other and for a set of one; positive where they stand in for each other, as two copies of one head do; negative
+    where each needs the other, as an induction head and the head that feeds it.
 
-    The column `what` says what was knocked out: a `head`; the circuit's `lookup` heads, its `previous-token` heads,
-    or the whole `circuit`; or a control (`control` true) of one of the halves: `outside` heads, as many heads of the
-    same layers that belong to no half, where there are enough; a `removed subspace`, as much of the stream lost at
-    random (`removed`); and a `rotated edit`, as large an edit while nothing is lost (`displaced`). The last two are
-    drawn five times, a row a draw. `ablations` are all of `ABLATIONS` unless given. Raises
-    `MechdistillError` for a model without heads. Sources: Olsson et al. 2022 (pattern-preserving and mean ablation),
-    Wang et al. 2022 (mean ablation).
+    The column `what` says what was knocked out: a `head`; a `pair` (see `targets.pairs`); the first n of `ranked`,
+    heads from the strongest, as `top-n`; the circuit's `lookup` heads, its `previous-token` heads, or the whole
+    `circuit`; or a control (`control` true) of one of the halves: `outside` heads, as many heads of the same layers
+    that belong to no half, where there are enough; a `removed subspace`, as much of the stream lost at random
+    (`Removed`); and a `rotated edit`, as large an edit while nothing is lost (`Displaced`). The last two are drawn five
+    times, a row a draw. `mode` is `full` or `pattern-preserving` (`MODES`); pairs, the first n and what is drawn are
+    measured in `full` alone.
+
+    `ablations` are all of `ABLATIONS` unless given. Raises `MechdistillError` for a model without heads or with hooks
+    attached. Sources: Olsson et al. 2022 (pattern-preserving ablation), Wang et al. 2022 (mean ablation), Chan et al.
+    2022 (resample ablation), McGrath et al. 2023 (self-repair).
     """
     if not isinstance(model, Transformer):
         raise MechdistillError("model.kind=bigram: has no heads to ablate; use a transformer run")
-    intact = _effects(predict(model, data))
+    sweep = _Sweep(model, data, circuit, generator)
+    knockouts = [
+        knockout
+        for ablation in (ABLATIONS.values() if ablations is None else ablations)
+        for knockout in sweep.knockouts(ablation, ranked)
+    ]
+    # nothing attends later than the last layer
+    last = model.config.n_layers - 1
+    keys = [Task(k.damage, k.mode.frozen and k.damage.layers[0] < last) for k in knockouts]
+    tasks = [Task(None), *dict.fromkeys(keys)]  # what several rows name is measured once
+    intact, *damaged = losses(model, data, tasks)
+    loss_of = dict(zip(tasks[1:], damaged, strict=True))
     rows: list[dict[str, Any]] = []
-    for knockout in _knockouts(model, data, circuit, generator, ABLATIONS.values() if ablations is None else ablations):
-        with knockout.context():
-            damaged = _effects(predict(model, data))
-        rows += [
-            metric.row(value - intact[metric, bucket], bucket=bucket, **knockout.columns)
-            for (metric, bucket), value in damaged.items()
-        ]
+    for knockout, key in zip(knockouts, keys, strict=True):
+        values = (loss_of[key] - intact).tolist()
+        rows += [e.metric.row(v, bucket=e.bucket, **knockout.columns) for e, v in zip(EFFECTS, values, strict=True)]
+    rows += _self_repair(knockouts, rows)
     return frame(ABLATE, [row for row in rows if math.isfinite(row["value"])])
 
 
-def _knockouts(
-    model: Transformer,
-    data: EvaluationSet,
-    circuit: CopyCircuit,
-    generator: torch.Generator,
-    ablations: Iterable[Ablation],
-) -> Iterator[Knockout]:
-    outputs = clean_outputs(model, data)
-    streams = clean_streams(model, data)
-    every = [Head(layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
-    halves = ((targets.LOOKUP, circuit.lookup), (targets.PREVIOUS_TOKEN, circuit.previous_token))
-    for ablation in ablations:
-        instead = replaced(outputs, ablation)
-        lost = [Stream(*pair) for pair in zip(streams, replaced(streams, ablation), strict=True)]
+class _Sweep:
+    """What is knocked out of one model, and what the damages share."""
 
-        def knockout(
-            target: Target,
-            heads: HeadSet,
-            control: Target | None = None,
-            ablation: Ablation = ablation,
-            instead: Outputs = instead,
-            lost: list[Stream] = lost,
-        ) -> Knockout:
-            columns: dict[str, Any] = {"ablation": ablation.name, "mode": ablation.mode, "control": control is not None}
-            columns["what"] = target.name if control is None else targets.control(target, control)
-            if target is targets.HEAD:
-                columns |= {"layer": heads[0].layer, "head": heads[0].head}
-            else:
-                columns["heads"] = names(heads)
-            if control is targets.REMOVED:
-                return Knockout(lambda: removed(model, heads, instead, outputs, lost, generator), columns)
-            if control is targets.ROTATED:
-                return Knockout(lambda: displaced(model, heads, instead, outputs, generator), columns)
-            return Knockout(lambda: ablated(model, heads, instead), columns)
+    def __init__(self, model: Transformer, data: EvaluationSet, circuit: CopyCircuit, generator: torch.Generator):
+        self._model, self._circuit, self._generator = model, circuit, generator
+        self._outputs, self._streams = clean_outputs(model, data), clean_streams(model, data)
+        layers, heads = range(model.config.n_layers), range(model.config.n_heads)
+        self._every = tuple(Head(layer, head) for layer in layers for head in heads)
 
-        for head in every:
-            yield knockout(targets.HEAD, (head,))
-        for half, heads in halves:
-            if heads:
-                yield knockout(half, heads)
-                for others in _outside(every, heads, circuit):
-                    yield knockout(half, others, targets.OUTSIDE)
-                for control in (targets.REMOVED, targets.ROTATED):
-                    for _ in range(_DRAWS):
-                        yield knockout(half, heads, control)
-        if circuit.heads:
-            yield knockout(targets.CIRCUIT, circuit.heads)
+    def knockouts(self, ablation: Ablation, ranked: HeadSet) -> Iterator[Knockout]:
+        instead = replaced(self._outputs, ablation)
+        known: dict[HeadSet, KnockedOut] = {}
+
+        def knocked_out(heads: HeadSet) -> KnockedOut:
+            return known.setdefault(heads, KnockedOut(self._model, heads, instead))
+
+        def knockout(target: Target, heads: HeadSet, mode: Mode = FULL) -> Knockout:
+            columns: dict[str, Any] = {"ablation": ablation.name, "mode": mode.name, "control": False}
+            columns |= {"what": target.name}
+            columns |= {"layer": heads[0].layer, "head": heads[0].head} if target is targets.HEAD else {}
+            columns |= {} if target is targets.HEAD else {"heads": names(heads)}
+            return Knockout(knocked_out(heads), mode, columns, heads)
+
+        def control(of: Knockout, half: Target, kind: Target, damage: Damage, heads: HeadSet) -> Knockout:
+            named = {"what": targets.control(half, kind), "control": True, "heads": names(heads)}
+            return Knockout(damage, of.mode, of.columns | named, ())
+
+        circuit = self._circuit
+        halves = [
+            (half, heads)
+            for half, heads in zip(targets.HALVES, (circuit.lookup, circuit.previous_token), strict=True)
+            if heads
+        ]
+        for mode in MODES:
+            for head in self._every:
+                yield knockout(targets.HEAD, (head,), mode)
+            for half, heads in halves:
+                yield (of := knockout(half, heads, mode))
+                for others in targets.outside(self._every, heads, circuit, _OUTSIDE_SETS):
+                    yield control(of, half, targets.OUTSIDE, knocked_out(others), others)
+                if mode is FULL:
+                    for kind, damage in self._drawn(knocked_out(heads), ablation):
+                        yield control(of, half, kind, damage, heads)
+            if circuit.heads:
+                yield knockout(targets.CIRCUIT, circuit.heads, mode)
+        for pair in targets.pairs(circuit, ranked):
+            yield knockout(targets.PAIR, pair)
+        for target, heads in targets.tops(ranked):
+            yield knockout(target, heads)
+
+    def _drawn(self, knocked_out: KnockedOut, ablation: Ablation) -> Iterator[tuple[Target, Damage]]:
+        edits = Edits(knocked_out, self._outputs)
+        streams = [Stream(*pair) for pair in zip(self._streams, replaced(self._streams, ablation), strict=True)]
+        changes = [moment(stream.instead - stream.clean) for stream in streams]
+        for _ in range(_DRAWS):
+            yield targets.REMOVED, removed(edits, streams, changes, self._generator)
+        for _ in range(_DRAWS):
+            yield targets.ROTATED, displaced(edits, self._generator)
 
 
-def _outside(every: list[Head], heads: HeadSet, circuit: CopyCircuit) -> list[HeadSet]:
-    """Sets of as many heads, in the same layers, that belong to no half of the circuit."""
-    layers = {head.layer for head in heads}
-    others = [head for head in every if head.layer in layers and head not in circuit.heads]
-    return list(itertools.islice(itertools.combinations(others, len(heads)), _OUTSIDE_SETS))
-
-
-def _effects(positions: Positions) -> dict[tuple[Metric, int | None], float]:
-    data = positions.data
-    effects: dict[tuple[Metric, int | None], float] = {
-        (COPY_LOSS_DELTA, None): masked_mean(positions.loss, data.copyable),
-        (BIGRAM_KL_DELTA, None): masked_mean(positions.kl, data.ordinary),
-    }
-    for bucket in range(N_BUCKETS):
-        effects[BIGRAM_KL_DELTA, bucket] = masked_mean(positions.kl, data.bucket == bucket)
-    return effects
+def _self_repair(knockouts: Sequence[Knockout], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Joint effect of each set on copy loss minus the sum of its heads' effects, by the same ablation and mode."""
+    costs = [row["value"] for row in rows if row["metric"] == COPY_LOSS_DELTA.name]
+    alone: dict[tuple[str, str, Head], float] = {}
+    for knockout, cost in zip(knockouts, costs, strict=True):
+        if knockout.columns["what"] == targets.HEAD.name:
+            alone[knockout.columns["ablation"], knockout.mode.name, knockout.heads[0]] = cost
+    return [
+        SELF_REPAIR.row(
+            cost - sum(alone[knockout.columns["ablation"], knockout.mode.name, head] for head in knockout.heads),
+            bucket=None,
+            **knockout.columns,
+        )
+        for knockout, cost in zip(knockouts, costs, strict=True)
+        if knockout.heads and knockout.columns["what"] != targets.HEAD.name
+    ]

@@ -1,13 +1,36 @@
-"""Ablations for the terminal: what each head and each set cost, controls indented, dearest head first."""
+"""Ablations for the terminal, by the primary kind: what each head and each set cost, controls indented, dearest first.
 
-from collections.abc import Iterator
+A column is a number of the table; what else the table holds, other kinds of ablation, is named above.
+"""
+
+from collections.abc import Hashable, Iterator
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mechdistill.circuits import Head, targets
+from mechdistill.circuits import ABLATIONS, Head, targets
+from mechdistill.circuits.ablation import FULL, PATTERN_PRESERVING, Mode
 from mechdistill.cli._grid import Grid, table
 from mechdistill.cli._print import number
 from mechdistill.tables import last_step
+from mechdistill.tables.metrics import BIGRAM_KL_DELTA, COPY_LOSS_DELTA, SELF_REPAIR, Metric
+
+
+class _Cell(NamedTuple):
+    metric: Metric
+    mode: Mode
+
+    @property
+    def heading(self) -> str:
+        return self.metric.name + f", {self.mode.name}" * (self.mode is not FULL)
+
+
+_CELLS = (
+    _Cell(COPY_LOSS_DELTA, FULL),
+    _Cell(COPY_LOSS_DELTA, PATTERN_PRESERVING),
+    _Cell(SELF_REPAIR, FULL),
+    _Cell(BIGRAM_KL_DELTA, FULL),
+)
 
 
 def ablate(data: pd.DataFrame) -> Iterator[Grid]:
@@ -17,25 +40,36 @@ def ablate(data: pd.DataFrame) -> Iterator[Grid]:
 
 
 def _of_run(run: str, effects: pd.DataFrame) -> Grid:
-    pooled = effects[effects["bucket"].isna()]
-    cells = list(dict.fromkeys(zip(pooled["metric"], pooled["ablation"], strict=True)))
-    cells.sort(key=lambda cell: list(dict.fromkeys(pooled["metric"])).index(cell[0]))
-    single, sets = pooled[pooled["what"] == targets.HEAD.name], pooled[pooled["what"] != targets.HEAD.name]
-    wide = single.pivot(index=["layer", "head"], columns=["metric", "ablation"], values="value")
-    wide = wide.sort_values(cells[0], ascending=False)
-    rows = [
-        [str(Head(int(layer), int(head))), *(number(wide.loc[(layer, head), cell]) for cell in cells)]
-        for layer, head in wide.index.to_list()
-    ]
-    for what, part in sets.groupby("what", sort=False):
-        draws = dict(iter(part.groupby(["metric", "ablation"])["value"]))
-        half, is_control, kind = str(what).partition(": ")
-        label = f"  {kind}" if is_control else f"{half} heads ({part['heads'].iloc[0]})"
-        rows.append([label, *(_spread(draws.get(cell)) for cell in cells)])
+    primary, *others = list(dict.fromkeys(effects["ablation"]))
+    pooled = effects[effects["bucket"].isna() & (effects["ablation"] == primary)]
+    found = set(zip(pooled["metric"], pooled["mode"], strict=True))
+    cells = [cell for cell in _CELLS if (cell.metric.name, cell.mode.name) in found]
+    named = pooled.assign(of=[_named(row) for row in pooled.to_dict("records")])
+    draws = {
+        key: dict(iter(part.groupby(["metric", "mode"])["value"])) for key, part in named.groupby("of", sort=False)
+    }
+    costs = named[(named["what"] == targets.HEAD.name) & (named["metric"] == cells[0].metric.name)]
+    costs = costs[costs["mode"] == cells[0].mode.name].sort_values("value", ascending=False)
+    order = dict.fromkeys([*costs["of"], *draws])
+    rows = [[of, *(_spread(draws[of].get((cell.metric.name, cell.mode.name))) for cell in cells)] for of in order]
     step = int(effects["step"].iloc[0])
-    heads = [f"{metric}, {ablation}" for metric, ablation in cells]
-    title = f"{run} at step {step}: what knocking out costs (nats; controls indented, mean ± sd of their draws)"
-    return table(title, ["heads", *heads], rows)
+    title = f"{run} at step {step}: what {_label(primary)} costs (nats; controls indented, mean ± sd of their draws"
+    title += f"; the table has {', '.join(map(_label, others))} too)" if others else ")"
+    return table(title, ["heads", *(cell.heading for cell in cells)], rows)
+
+
+def _named(row: dict[Hashable, Any]) -> str:
+    """A line's name; controls come right after their half."""
+    half, is_control, kind = str(row["what"]).partition(": ")
+    if is_control:
+        return f"  {kind}{' ' * (half == targets.PREVIOUS_TOKEN.name)}"  # apart from the other half's
+    if half == targets.HEAD.name:
+        return str(Head(int(row["layer"]), int(row["head"])))
+    return f"{half} heads ({row['heads']})"
+
+
+def _label(name: str) -> str:
+    return ABLATIONS[name].label if name in ABLATIONS else name
 
 
 def _spread(draws: "pd.Series[float] | None") -> str:
