@@ -73,7 +73,8 @@ def head_score(
     *, label: str = "", unit: str = "", low: float = 0.0, high: float = 1.0, chance: str = ""
 ) -> Callable[[ScoreFunction], Score]:
     """A head score: a function of (`HeadView`, `Probes`) that gives a tensor [layer, head], or, for pairs of a head and
-    an earlier one, [layer, head, source layer, source head] with nan where there is no pair. See `circuits.head_score`.
+    an earlier one, [layer, head, source layer, source head] with nan where there is no pair; [layer], or one number for
+    the model. See `circuits.head_score`.
     """
     make = circuits.head_score(label=label, unit=unit, low=low, high=high, chance=chance)
     return lambda function: circuits.SCORES.add(make(_function(function)))

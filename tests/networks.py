@@ -50,10 +50,14 @@ def redundant_network(vocab: int, n_ctx: int, *, gain: float = 10.0, **changes: 
 
 @torch.no_grad()
 def trigger_gated_network(vocab: int, n_ctx: int, triggers: Sequence[int], **changes: Any) -> Transformer:
-    """L1H0 is an induction head at `triggers` and attends uniformly from every other token."""
-    model = induction_network(vocab, n_ctx, **changes)
-    q = _parts(model, 1)[0]
+    """L1H0 is an induction head at `triggers` and attends uniformly from every other token.
+
+    Exactly so without norms, which is how it is made: LayerNorm would let every token through a little.
+    """
+    model = induction_network(vocab, n_ctx, **{"norm": "none", **changes})
+    q, _, _, w_o = _parts(model, 1)
     others = torch.ones(vocab, dtype=torch.bool)
     others[list(triggers)] = False
     q[0, :vocab][others] = 0.0
+    w_o *= 2.0  # so that what is copied is likelier than the token itself
     return model

@@ -6,8 +6,10 @@
 import hashlib
 import inspect
 import json
+import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
 import pandas as pd
@@ -17,9 +19,9 @@ from mechdistill.ambient import neutral
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._progress import Advance, progress
 from mechdistill.analysis._source import definitions
-from mechdistill.errors import MechdistillError, quoted
+from mechdistill.errors import MechdistillError, named, quoted
 from mechdistill.positions import HELD_OUT
-from mechdistill.runs import Experiment, Measured, Run, opened
+from mechdistill.runs import Experiment, Measured, Run, folder_of, is_ours, opened
 from mechdistill.source import source_digest
 from mechdistill.subject import PROBE_SEED, Subject
 from mechdistill.tables import MEASURES, Measure, Need, frame, resolve, with_arms, with_run
@@ -42,14 +44,17 @@ class Applied:
         )
 
     @neutral()
-    def __call__(
-        self, target: Run | Experiment, checkpoint: Checkpoint | None = None, *, fresh: bool = False
-    ) -> pd.DataFrame:
+    def __call__(self, target: Any, checkpoint: Checkpoint | None = None, *, fresh: bool = False) -> pd.DataFrame:
         """Its table at the chosen checkpoints ('last', 'all' or a step; the measure's own choice unless given).
 
         In an experiment, runs that lack the checkpoint or what the measure needs are left out with a warning. `fresh`
         ignores cached tables. Raises `MechdistillError` where nothing is left, or a single run lacks it.
+
+        `target` is a run or an experiment. `induction_scores` also takes a TransformerLens bridge, a folder in Hugging
+        Face's format or a model's name: one row set at step 0, without checkpoints, and never cached.
         """
+        if self.measure.foreign is not None and not isinstance(target, Run | Experiment):
+            return self._of_foreign(target, checkpoint)
         opened(target)
         session = _Session(fresh)
         chosen = _step(self.measure.checkpoint if checkpoint is None else checkpoint)
@@ -57,6 +62,16 @@ class Applied:
             with progress(self.measure.name, len(_chosen(target, chosen))) as advance:
                 return with_arms(session.stacked(self.measure, target, chosen, advance), arms(target))
         return with_arms(self._of_all(session, target, chosen), arms(target))
+
+    def _of_foreign(self, model: Any, checkpoint: Any) -> pd.DataFrame:
+        is_place = isinstance(model, str | Path)
+        if is_place and os.path.lexists(model) and is_ours(model):
+            raise MechdistillError(f"{named(str(model))}: is a directory of ours; open it with md.load")
+        if checkpoint is not None and checkpoint != self.measure.checkpoint:
+            raise MechdistillError(f"checkpoint={quoted(checkpoint)}: this model is no run, and has none; leave it out")
+        table = _checked(self.measure, resolve(self.measure.foreign or "")(folder_of(model) if is_place else model))
+        name = (Path(model).name or str(model)) if is_place else str(getattr(model.cfg, "model_name", "") or "model")
+        return with_run(table, run=name, arm=name, seed=0, step=0, tokens=0)
 
     def _of_all(self, session: "_Session", target: Experiment, chosen: Checkpoint) -> pd.DataFrame:
         tables: list[pd.DataFrame] = []

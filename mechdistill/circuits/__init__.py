@@ -1,8 +1,9 @@
 """Measures of mechanism: head scores and ablations. Pure functions of a hooked model, a world and a generator."""
 
 from mechdistill.circuits._crossed import Crossed, crossed
+from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
-from mechdistill.circuits._measures import measure_ablation, measure_scores, with_untrained_twin
+from mechdistill.circuits._measures import measure_ablation, measure_foreign, measure_scores, with_untrained_twin
 from mechdistill.circuits._probes import Probe, Probes, probes
 from mechdistill.circuits._view import HeadView
 from mechdistill.circuits.ablation import (
@@ -21,6 +22,7 @@ from mechdistill.circuits.scores import (
     Scored,
     attention_score,
     attention_to,
+    foreign_scores,
     head_score,
     head_scores,
     ranking,
@@ -47,11 +49,14 @@ __all__ = [
     "clean_patterns",
     "copy_circuit",
     "crossed",
+    "foreign_scores",
     "head_score",
     "head_scores",
     "measure_ablation",
+    "measure_foreign",
     "measure_scores",
     "names",
+    "open_bridge",
     "parse_head",
     "probes",
     "ranking",

@@ -1,11 +1,16 @@
 """The measures of mechanism: what `induction-scores` and `ablate` compute of a subject."""
 
-import pandas as pd
+import warnings
+from typing import Any
 
+import pandas as pd
+import torch
+
+from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import copy_circuit, strongest
 from mechdistill.circuits.ablation import ablate
-from mechdistill.circuits.scores import TRIGGER_LOOKUP, head_scores
-from mechdistill.subject import Subject
+from mechdistill.circuits.scores import SCORES, TRIGGER_LOOKUP, foreign_scores, head_scores
+from mechdistill.subject import PROBE_SEED, Subject
 from mechdistill.tables import INDUCTION_SCORES
 
 _KEYS = ["metric", "layer", "head", "source_layer", "source_head"]
@@ -14,6 +19,21 @@ _KEYS = ["metric", "layer", "head", "source_layer", "source_head"]
 def measure_scores(subject: Subject) -> pd.DataFrame:
     """Every head score; see `head_scores`."""
     return head_scores(subject.model, subject.world, subject.generator())
+
+
+def measure_foreign(model: Any) -> pd.DataFrame:
+    """Every head score of a bridge, or of a folder (`Path`) in Hugging Face's format; see `foreign_scores`.
+
+    Warns of the scores that are left out. Raises `MechdistillError` for a model that cannot be opened.
+    """
+    table = foreign_scores(open_bridge(model), torch.Generator().manual_seed(PROBE_SEED))
+    left_out = [name for name in SCORES if name not in set(table["metric"])]
+    if left_out:
+        warnings.warn(
+            f"left out: {', '.join(left_out)} (without meaning for this model, or outside a world with triggers)",
+            stacklevel=3,
+        )
+    return table
 
 
 def with_untrained_twin(table: pd.DataFrame, subject: Subject) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The commands of measures, generated from their records: a table on stdout, a figure in the directory, or JSON."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -8,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, NoFigure, TableFile, Width
+from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, Model, NoFigure, TableFile, Width
 from mechdistill.cli._present import Output, present
 from mechdistill.tables import Measure
+
+_HUGGING_FACE = "config.json"
 
 
 def command(measure: Measure) -> Callable[..., None]:
@@ -31,29 +34,46 @@ def command(measure: Measure) -> Callable[..., None]:
         _show(measure, directory, checkpoint, Output(json, figure, no_figure, width, table).check(), no_cache)
 
     measured.__doc__ = measure.question
+    if measure.foreign is not None:
+        measured.__annotations__["directory"] = Model
     return measured
 
 
 def _show(measure: Measure, directory: Path, checkpoint: str, output: Output, fresh: bool) -> None:
-    from mechdistill.runs import FIGURES, check_directory
+    from mechdistill.runs import FIGURES
 
-    check_directory(directory)  # before torch is imported
+    foreign = _is_foreign(measure, directory)  # before torch is imported
     from mechdistill.analysis import Applied
     from mechdistill.cli._arguments import parse_checkpoint
     from mechdistill.cli.summaries import summary
     from mechdistill.plots import figure
     from mechdistill.runs import load
 
-    target = load(directory)
+    target = str(directory) if foreign else load(directory)
     with redirect_stdout(sys.stderr):  # what a user's definition prints is no result
         result = Applied(measure)(target, parse_checkpoint(checkpoint), fresh=fresh)
     present(
         result,
         lambda: summary(measure, result),
         lambda: figure(measure, result),
-        directory / FIGURES / f"{_figure_name(measure, checkpoint)}.html",
+        None if foreign else directory / FIGURES / f"{_figure_name(measure, checkpoint)}.html",
         output,
     )
+
+
+def _is_foreign(measure: Measure, where: Path) -> bool:
+    """Whether it is no run and no experiment, but may be a model; raises `MechdistillError` for what is neither.
+
+    What is there comes first, and of that what is ours: only what no path leads to is a name.
+    """
+    from mechdistill.runs import check_directory, folder_of, is_ours
+
+    is_model = not os.path.lexists(where) or (where / _HUGGING_FACE).is_file()
+    if measure.foreign is not None and is_model and not is_ours(where):
+        folder_of(where)
+        return True
+    check_directory(where)
+    return False
 
 
 def _figure_name(measure: Measure, checkpoint: str) -> str:

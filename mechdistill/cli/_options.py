@@ -16,6 +16,13 @@ def known_presets(incomplete: str) -> list[str]:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Fresh = Annotated[bool, typer.Option("--no-cache", help="Compute anew instead of reading cached tables.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A run or an experiment directory.")]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run or an experiment directory; or a folder in Hugging Face's format, or a model's name there.",
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where runs lie, at any depth.")]
 FigureFile = Annotated[
     Path | None,

@@ -58,31 +58,34 @@ def present(
     result: "pd.DataFrame",
     tables: Callable[[], "Iterable[Grid]"],
     figure: Callable[[], Any],
-    default: Path,
+    default: Path | None,
     output: Output,
 ) -> None:
     """Store figure and table, and print the tables, or the result as JSON; with JSON only a figure that was asked for.
 
     The files come first: whoever reads stdout may leave. A figure that cannot be stored is a warning; a file that was
-    named and cannot be stored raises `MechdistillError` once the numbers are printed.
+    named and cannot be stored raises `MechdistillError` once the numbers are printed. Without a `default` place only a
+    figure that was asked for is drawn.
     """
     from mechdistill.cli._console import show
     from mechdistill.cli._print import print_json
 
-    wanted = output.figure is not None or not (output.json or output.no_figure)
-    problems = [_store_figure(figure, default, output) if wanted else None, _store_table(result, tables, output.table)]
+    wanted = output.figure or (None if output.json or output.no_figure else default)
+    problems = [
+        None if wanted is None else _store_figure(figure, wanted, output),
+        _store_table(result, tables, output.table),
+    ]
     print_json(result) if output.json else show(tables())
     for problem in problems:
         if problem is not None:
             raise problem
 
 
-def _store_figure(figure: Callable[[], Any], default: Path, output: Output) -> MechdistillError | None:
+def _store_figure(figure: Callable[[], Any], path: Path, output: Output) -> MechdistillError | None:
     from mechdistill.cli._console import stderr
     from mechdistill.plots import to_bytes
     from mechdistill.runs import write_bytes
 
-    path = output.figure or default
     try:
         write_bytes(path, to_bytes(figure(), path.suffix.lower(), output.width or _WIDTH))
     except MechdistillError as error:

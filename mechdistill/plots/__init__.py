@@ -7,12 +7,14 @@ from mechdistill.plots._ablation import ablation_figure
 from mechdistill.plots._arms import Look, arm_colours
 from mechdistill.plots._colours import DARK
 from mechdistill.plots._comparison import comparison_figure
+from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
 from mechdistill.plots._excess import copy_excess_figure
 from mechdistill.plots._figures import FIGURES, Drawing, drawings, figure
 from mechdistill.plots._files import DARK_SCRIPT, PAGE, PICTURES, browser, to_bytes, to_html
 from mechdistill.plots._heads import induction_scores_figure
+from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
@@ -30,12 +32,15 @@ __all__ = [
     "arm_colours",
     "browser",
     "comparison_figure",
+    "composition_figure",
     "copy_excess_figure",
     "copying_figure",
     "drawings",
     "figure",
     "head_dynamics_figure",
+    "head_outputs_figure",
     "induction_scores_figure",
+    "layer_outputs_figure",
     "plain_figure",
     "routing_figure",
     "row_curves_figure",

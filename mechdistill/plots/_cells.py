@@ -93,7 +93,8 @@ def _hover(row: dict[Hashable, Any]) -> str:
     if pd.notna(row["chance"]):
         lines.append(f"chance {row['chance']:.3f}")
     if pd.notna(row["null_mean"]):
-        lines.append(f"null {row['null_mean']:.3f} ± {row['null_sd']:.3f}\nnull, best head {row['null_max']:.3f}")
+        spread = "" if pd.isna(row["null_sd"]) else f" ± {row['null_sd']:.3f}"
+        lines.append(f"null {row['null_mean']:.3f}{spread}\nnull, best head {row['null_max']:.3f}")
     if pd.notna(row["p"]):
         lines.append(f"p {row['p']:.2g} of no more than .1 beyond the null, all heads together")
     if pd.notna(row["untrained"]):

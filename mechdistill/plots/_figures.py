@@ -14,10 +14,12 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._ablation import ablation_figure
 from mechdistill.plots._comparison import comparison_figure
+from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
 from mechdistill.plots._excess import copy_excess_figure
 from mechdistill.plots._heads import induction_scores_figure
+from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
@@ -65,6 +67,9 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("copying", "How copying is learned", (METRICS_LOG.name,), copying_figure),
         Drawing("head-scores", "What each head does", _SCORES, _last_scores, per_run=True, checkpoint="all"),
         Drawing("head-dynamics", "When the copy circuit forms", _SCORES, head_dynamics_figure, checkpoint="all"),
+        Drawing("composition", "Which heads read which", _SCORES, composition_figure, per_run=True, checkpoint="all"),
+        Drawing("head-outputs", "What each head says", _SCORES, head_outputs_figure, per_run=True, checkpoint="all"),
+        Drawing("layer-outputs", "After which layer it is known", _SCORES, layer_outputs_figure, checkpoint="all"),
         Drawing("ablation", "What the heads are needed for", (ABLATE.name,), ablation_figure, per_run=True),
         Drawing("rows", "How each row is learned", (ROW_CURVES.name,), row_curves_figure),
         Drawing("copy-excess-by-occurrence", "What copying costs", (ROW_CURVES.name,), copy_excess_figure),

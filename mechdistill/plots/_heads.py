@@ -33,6 +33,7 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     Hovering gives the value with its chance level, null and untrained twin. Colours span the score's range; a signed
     score is pale at 0. Numbers stand in the cells where there is room for them.
     """
+    table = table[table["head"].notna()]
     order, columns = beside(table)
     runs = [run for run in order if run]
     names = list(dict.fromkeys(table["metric"]))

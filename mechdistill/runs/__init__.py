@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._copy import copy_run
     from mechdistill.runs._experiment import Experiment, load, opened
     from mechdistill.runs._files import is_left_over, remove_leftovers, temporary, write_bytes, write_text
+    from mechdistill.runs._foreign import folder_of
     from mechdistill.runs._layout import CONFIG, EXPERIMENT, FIGURES
     from mechdistill.runs._lock import exclusive
     from mechdistill.runs._numerics import numerics
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mechdistill.runs._same import told_by_hash
     from mechdistill.runs._tables import Measured
     from mechdistill.runs._weights import Weights
-    from mechdistill.runs._where import as_argument, check_directory
+    from mechdistill.runs._where import as_argument, check_directory, is_ours
     from mechdistill.runs._words import network, teachers, treatment, world
     from mechdistill.runs._writer import RunWriter, write_checks
 
@@ -35,7 +36,9 @@ _HOMES = {
     "check_directory": "_where",
     "copy_run": "_copy",
     "exclusive": "_lock",
+    "folder_of": "_foreign",
     "is_left_over": "_files",
+    "is_ours": "_where",
     "list_runs": "_query",
     "load": "_experiment",
     "opened": "_experiment",
@@ -68,7 +71,9 @@ __all__ = [
     "check_directory",
     "copy_run",
     "exclusive",
+    "folder_of",
     "is_left_over",
+    "is_ours",
     "list_runs",
     "load",
     "network",

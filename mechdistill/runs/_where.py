@@ -31,6 +31,11 @@ def check_directory(path: str | Path) -> Literal["run", "experiment"]:
     )
 
 
+def is_ours(path: str | Path) -> bool:
+    """Whether a directory is a run or an experiment, as far as its files say."""
+    return any((Path(path) / name).exists() for name in (layout.EXPERIMENT, layout.CONFIG))
+
+
 def as_argument(path: str | Path) -> str:
     """A path as a shell takes it, for hints that are copied."""
     return shlex.quote(str(path))

@@ -63,6 +63,8 @@ class Measure(Table):
     """Subject -> table with these columns; a pure function, whose result is cached beside the weights."""
     finish: Function | None = None
     """(table, subject) -> table: what is added from other tables whenever it is read, and so not cached."""
+    foreign: Function | None = None
+    """A model that is no run of ours (a bridge, or a folder's `Path`) -> table; None: only runs can be measured."""
     figure: Function | None = None
     """Table -> plotly Figure; None: `plots.plain_figure`."""
     summary: Function | None = None
@@ -113,7 +115,11 @@ INDUCTION_SCORES = Measure(
         HEAD,
         Column("source_layer", "Int64", "layer of the earlier head of a pair; null: a score of one head"),
         Column("source_head", "Int64", "the earlier head of a pair"),
-        Column("chance", "float64", "uniform causal attention through the same function"),
+        Column(
+            "chance",
+            "float64",
+            "what knows nothing comes to: uniform causal attention, random matrices, uniform guessing",
+        ),
         Column("null_mean", "float64", "the same queries at sources the score does not name, mean over sequences"),
         Column("null_sd", "float64", "its standard deviation over sequences"),
         Column("null_max", "float64", "largest null_mean over the model's heads"),
@@ -123,6 +129,7 @@ INDUCTION_SCORES = Measure(
     question="Score every attention head: is it an induction head, a previous-token head, a copier from triggers?",
     compute="mechdistill.circuits:measure_scores",
     finish="mechdistill.circuits:with_untrained_twin",
+    foreign="mechdistill.circuits:measure_foreign",
     figure="mechdistill.plots:induction_scores_figure",
     summary="mechdistill.cli.summaries:induction_scores",
     needs=frozenset({"heads"}),

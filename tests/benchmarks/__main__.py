@@ -5,7 +5,7 @@ import statistics
 
 import torch
 
-from tests.benchmarks import pairs, query
+from tests.benchmarks import pairs, query, scoring
 
 # name: the pair, its goal (a ratio, or seconds), and whether more is better
 PAIRS = {
@@ -15,6 +15,7 @@ PAIRS = {
     "sampler / per-token choice loop": (pairs.sampler_against_loop, 150.0, True),
     "cached sampler / uncached": (pairs.cached_against_uncached, 5.0, True),
     "every head ablated / a hooked pass each": (pairs.ablation_against_hooks, 3.0, True),
+    "bare forward passes / scores of checkpoints": (scoring.scores_against_forward, 0.6, True),
     "--help / import torch": (pairs.help_against_torch, 4.0, True),
     "peak memory growth, train / plain loop": (pairs.memory_against_plain, 1.3, False),
     "sql over 500 runs - DuckDB on one file, s": (query.seconds_beyond_one_file, 1.0, False),

@@ -4,12 +4,14 @@ import torch
 from scipy import stats
 
 from mechdistill.circuits import SCORES, HeadView, _view, attention_to, head_scores
-from mechdistill.circuits._probes import repeated_blocks
+from mechdistill.circuits._probes import probes, repeated_blocks
 from mechdistill.circuits.scores import p_beyond
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram
 from mechdistill.sandbox import Sandbox
 from tests.helpers import induction_network, only, transformer, world
+
+ATTENTION = [name for name, score in SCORES.items() if score.sources is not None]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -40,7 +42,7 @@ def test_a_hand_built_induction_circuit_is_found(hand_built: pd.DataFrame) -> No
 
 
 def test_its_other_heads_score_chance(hand_built: pd.DataFrame) -> None:
-    for metric in SCORES:
+    for metric in ATTENTION:
         for layer in (0, 1):
             uniform = one(hand_built, metric, layer, 1)
             assert uniform["value"] == pytest.approx(uniform["chance"], abs=1e-3), metric
@@ -96,8 +98,9 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
     blocks = repeated_blocks(sandbox, 8, model.n_ctx, generator(3))
     length, triggers = blocks.length, set(sandbox.triggers)
     sequences = sandbox.evaluation(8).tokens
+    fourfold = probes(sandbox, 8, model.n_ctx, generator(3)).fourfold.tokens
     view = HeadView(model)
-    on_blocks, on_sandbox = view.patterns(blocks.repeated), view.patterns(sequences)
+    on_blocks, on_sandbox, on_four = (view.patterns(tokens) for tokens in (blocks.repeated, sequences, fourfold))
 
     def mean_over(pattern: torch.Tensor, tokens: torch.Tensor, sources) -> float:
         per_sequence = []
@@ -116,7 +119,12 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
             return []
         return [j + 1 for j in range(q) if sequence[j] == sequence[q] and j + 1 < q]
 
+    def preceded(sequence: list[int], q: int) -> list[int]:
+        return [s for s in range(1, q + 1) if sequence[s - 1] == sequence[q]]
+
     expected = {
+        "prefix-matching": (on_four, fourfold, lambda x, q: preceded(x, q) if x[q] in triggers else []),
+        "prefix-matching-general": (on_four, fourfold, lambda x, q: preceded(x, q) if x[q] not in triggers else []),
         "induction": (
             on_blocks,
             blocks.repeated,
@@ -136,7 +144,7 @@ def test_scores_equal_loops_over_positions(sandbox: Sandbox) -> None:
         ),
         "trigger-lookup": (on_sandbox, sequences, earlier),
     }
-    assert set(expected) == set(SCORES)
+    assert set(expected) == set(ATTENTION)
     for metric, (patterns, tokens, sources) in expected.items():
         for layer in range(2):
             for head in range(2):
@@ -156,7 +164,8 @@ def test_one_query_of_each_sequence_costs_no_whole_patterns(sandbox: Sandbox, mo
 def test_uniform_attention_scores_chance_exactly(sandbox: Sandbox) -> None:
     model = induction_network(sandbox.vocab, sandbox.seq_len, sharpness=0.0)
     scores = head_scores(model, sandbox, generator())
-    assert (scores["value"] - scores["chance"]).abs().max() < 1e-5
+    of_attention = scores[scores["metric"].isin([*ATTENTION, "induction-strength"])]
+    assert (of_attention["value"] - of_attention["chance"]).abs().max() < 1e-5
 
 
 def test_attention_to_ignores_sequences_without_queries() -> None:
@@ -180,9 +189,10 @@ def test_a_world_without_fixed_triggers_is_scored_on_all_queries_under_one_name(
     sandbox = world(triggers=triggers)
     scores = head_scores(induction_network(sandbox.vocab, sandbox.seq_len), sandbox, generator())
     assert ("trigger-lookup" in set(scores["metric"])) == ("rate" in triggers)
-    assert "induction-general" not in set(scores["metric"])
+    assert not {"induction-general", "prefix-matching-general"} & set(scores["metric"])
     assert one(scores, "induction", 1, 0)["value"] >= 0.95
-    values = scores.pivot(index=["layer", "head"], columns="metric", values="value")
+    of_attention = scores[scores["metric"].isin(ATTENTION)]
+    values = of_attention.pivot(index=["layer", "head"], columns="metric", values="value")
     assert not values.T.duplicated().any(), "no two names of the same numbers"
 
 
@@ -200,7 +210,7 @@ def test_a_model_without_heads_is_refused() -> None:
         head_scores(Bigram(d_vocab=12, n_ctx=16), world(), generator())
 
 
-@pytest.mark.parametrize("name", list(SCORES))
+@pytest.mark.parametrize("name", ATTENTION)
 def test_every_score_says_what_it_is(name: str) -> None:
     text = SCORES[name].doc
     for word in ("A[q", "Range", "chance", "Null", "Source"):

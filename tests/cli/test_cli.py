@@ -165,7 +165,8 @@ def test_induction_scores_come_best_first(made: tuple[Path, subprocess.Completed
     path, _ = made
     result = mechdistill("induction-scores", path / "spt/seed-0")
     lines = [line.split() for line in result.stdout.splitlines() if line[:1] == "L"]
-    lookup = [float(line[-1]) for line in lines]
+    header = next(line.split() for line in result.stdout.splitlines() if line.startswith("head "))
+    lookup = [float(line[header.index("trigger-lookup")]) for line in lines]
     assert len(lookup) == 4
     assert lookup == sorted(lookup, reverse=True)
     assert {line[0] for line in lines} == {"L0H0", "L0H1", "L1H0", "L1H1"}

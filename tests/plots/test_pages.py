@@ -102,6 +102,7 @@ def test_the_page_works_offline_in_a_real_browser(page: Any, scores: pd.DataFram
     page.locator(".updatemenu-header").click()
     page.locator(".updatemenu-dropdown-button").nth(1).click()
     page.wait_for_function("() => document.querySelector('.js-plotly-plot').data[0].visible === true")
+    page.wait_for_selector(".updatemenu-dropdown-button", state="detached")  # it is long, and lies over the slider
     chosen = page.evaluate(visible)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"() => ({PAINTED})() === '{rgb(DARK[PAPER])}'")

@@ -15,6 +15,8 @@ from mechdistill.circuits._crossed import crossed
 from mechdistill.circuits._probes import Probe, Probes
 from mechdistill.circuits._view import HeadView
 
+_SPARSE = 12
+
 Sources = Bool[Tensor, "batch query source"]
 Find = Callable[[Probe], Sources]
 Decoys = Callable[[Probe, Sources], Sources]
@@ -34,9 +36,14 @@ Null = Callable[[HeadView, Probe, Probes, Sources], "Against | None"]
 
 
 def control(view: HeadView, probe: Probe, probes: Probes, sources: Sources) -> Against | None:
-    """The same queries and positions of repeated blocks, after another first block. Fails what looks at positions."""
-    value = [attention_to(pattern, sources) for pattern in view.patterns(probe.tokens)]
-    null = [attention_to(pattern, sources) for pattern in view.patterns(probes.control.tokens)]
+    """The last of repeated blocks, at the same positions, after other blocks. Fails what looks at positions."""
+    del probes
+    if probe.control is None:
+        return None
+    length = sources.shape[1]
+    last = sources & (torch.arange(length) >= length - probe.length)[:, None]
+    value = [attention_to(pattern, last) for pattern in view.patterns(probe.tokens)]
+    null = [attention_to(pattern, last) for pattern in view.patterns(probe.control)]
     return Against(torch.stack(null), torch.stack(value) - torch.stack(null))
 
 
@@ -100,5 +107,15 @@ def attention_to(
     score[b, h] = mean over q with sources of Σ_s A[b, h, q, s]·sources[b, q, s], where sources are 0 or 1, or weights.
     Range [0, 1] where they are 0 or 1; nan for a sequence in which no query has a source.
     """
-    paid = torch.einsum("bhqs,bqs->bh", pattern, sources.to(pattern.dtype))
-    return paid / (sources != 0).any(dim=-1).sum(dim=-1, keepdim=True)
+    batch, query, source = sources.nonzero(as_tuple=True)
+    if len(batch) * _SPARSE < sources.numel():  # most scores name a source a query: the rest is never looked at
+        weights = sources[batch, query, source].to(pattern.dtype)
+        found = pattern[batch, :, query, source] * weights[:, None]
+        paid = pattern.new_zeros(pattern.shape[:2]).index_add(0, batch, found)
+        place = batch * sources.shape[1] + query  # sorted
+        is_new = torch.cat((torch.ones_like(place[:1]), (place[1:] != place[:-1]).long()))
+        queries = torch.zeros(len(pattern), dtype=torch.long).index_add(0, batch, is_new)[:, None]
+    else:
+        queries = (sources != 0).any(dim=-1).sum(dim=-1, keepdim=True)
+        paid = torch.einsum("bhqs,bqs->bh", pattern, sources.to(pattern.dtype))
+    return paid / queries

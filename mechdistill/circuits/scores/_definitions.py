@@ -1,45 +1,39 @@
-"""The head scores that there are.
+"""The scores that there are; this file has those of attention, its neighbours those of weights and of outputs.
 
 An attention score is the mean, over the queries it names, of the attention that a head pays to the sources it names:
 a function of a `Probe` under `@attention_score`. Any other, of weights say, is a function of (`HeadView`, `Probes`) to
-a tensor by head, or by head and earlier head, under `@head_score`. To add one: the function, and its place in `SCORES`.
+a tensor by head, by head and earlier head, by layer, or of the whole model, under `@head_score`. To add one: the
+function, and its place in `SCORES`.
 """
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
-from mechdistill.circuits._probes import Probe
-from mechdistill.circuits.scores._against import Sources, at, control, with_another_trigger
-from mechdistill.circuits.scores._score import Score, attention_score
+from mechdistill.circuits._probes import Probe, Probes
+from mechdistill.circuits._view import HeadView
+from mechdistill.circuits.scores._against import Sources, at, attention_to, control, with_another_trigger
+from mechdistill.circuits.scores._composition import k_composition, q_composition, v_composition
+from mechdistill.circuits.scores._copying import copying, copying_logits
+from mechdistill.circuits.scores._outputs import direct_logit_attribution, icl_score, late_minus_early, logit_lens
+from mechdistill.circuits.scores._prefix_matching import prefix_matching, prefix_matching_general
+from mechdistill.circuits.scores._recall import recall_output, recall_previous_position, recall_trigger
+from mechdistill.circuits.scores._score import Score, Scored, attention_score, head_score
+from mechdistill.circuits.scores._sources import (
+    after_other_triggers,
+    after_trigger,
+    at_offset,
+    from_two,
+    lookup_sources,
+    second_block,
+)
 from mechdistill.registry import Registry
-
-
-def _at_offset(queries: Bool[Tensor, "batch query"], offset: int) -> Sources:
-    """For each of the queries, the one source `offset` positions before it."""
-    batch, length = queries.shape
-    sources = torch.zeros(batch, length, length, dtype=torch.bool)
-    q = torch.arange(offset, length)
-    sources[:, q, q - offset] = queries[:, offset:]
-    return sources
-
-
-def _second_block(probe: Probe) -> Bool[Tensor, "batch pos"]:
-    return (torch.arange(probe.tokens.shape[1]) > probe.length).expand(probe.tokens.shape)
-
-
-def _after_other_triggers(probe: Probe, sources: Sources) -> Sources:
-    """Where queries that have sources look if they follow another trigger of the first block."""
-    after = _after_trigger(probe) & ~_second_block(probe)
-    return sources.any(dim=-1, keepdim=True) & after[:, None] & ~sources
 
 
 def _after_triggers_to_come(probe: Probe, sources: Sources) -> Sources:
     """Those of them that, like the query's trigger, have been seen once: a head that counts cannot tell them apart."""
-    return _after_other_triggers(probe, sources) & (sources.cumsum(dim=-1) > 0)
+    return after_other_triggers(probe, sources) & (sources.cumsum(dim=-1) > 0)
 
 
-@attention_score(on="repeated", nulls=(control, at(_after_other_triggers), at(_after_triggers_to_come)))
+@attention_score(on="repeated", nulls=(control, at(after_other_triggers), at(_after_triggers_to_come)))
 def induction(probe: Probe) -> Sources:
     """A[q, q-(L-1)] in the second copy of a block of length L, at queries that hold a trigger.
 
@@ -49,8 +43,8 @@ def induction(probe: Probe) -> Sources:
     triggers, all queries count. Source: Olsson et al. 2022; the split by query is ours, since heads trained on fixed
     triggers fire at triggers only.
     """
-    queries = _second_block(probe)
-    return _at_offset(queries & probe.is_trigger if probe.is_trigger.any() else queries, probe.length - 1)
+    queries = second_block(probe)
+    return at_offset(queries & probe.is_trigger if probe.is_trigger.any() else queries, probe.length - 1)
 
 
 @attention_score(on="repeated", label="induction, any token")
@@ -61,7 +55,7 @@ def induction_general(probe: Probe) -> Sources:
     queries. Null: the same queries and sources with another first block. There are none where the sandbox has no fixed
     triggers: `induction` is then about any token. Source: Olsson et al. 2022.
     """
-    return _at_offset(_second_block(probe) & ~probe.is_trigger & probe.is_trigger.any(), probe.length - 1)
+    return at_offset(second_block(probe) & ~probe.is_trigger & probe.is_trigger.any(), probe.length - 1)
 
 
 @attention_score(on="repeated")
@@ -71,17 +65,41 @@ def duplicate_token(probe: Probe) -> Sources:
     Range [0, 1]; chance 1/(q+1) averaged over the queries. Null: the same queries and sources with another first
     block. Source: Wang et al. 2022 (IOI).
     """
-    return _at_offset(_second_block(probe), probe.length)
+    return at_offset(second_block(probe), probe.length)
+
+
+@head_score(label="induction strength", unit="attention", low=-1.0, chance="0: uniform causal attention")
+def induction_strength(view: HeadView, probes: Probes) -> Scored:
+    """A[q, q-(L-1)] less the mean of A[q, s] over what followed the other triggers in the first copy of a block.
+
+    At queries of the second copy that hold a trigger: whether the head tells the right successor from the wrong ones,
+    not only where successors are. Range [-1, 1]; chance 0. Null: the same with another first block. Where the sandbox
+    has fewer than two fixed triggers, the wrong ones are all other positions of the first copy. Source: Singh et al.
+    2024.
+    """
+    probe = probes.repeated
+    right = at_offset(second_block(probe) & (probe.is_trigger | ~probe.is_trigger.any()), probe.length - 1)
+    wrong = after_other_triggers(probe, right)
+    if not wrong.any():
+        first = ~second_block(probe) & (torch.arange(probe.tokens.shape[1]) > 0)
+        wrong = right.any(dim=-1, keepdim=True) & first[:, None] & ~right
+    both = (right.any(dim=-1) & wrong.any(dim=-1))[..., None]
+    weights = torch.where(both, right.float() - wrong / wrong.sum(dim=-1, keepdim=True).clamp(min=1), 0.0)
+    value, null = (
+        torch.stack([attention_to(pattern, weights) for pattern in view.patterns(tokens)])
+        for tokens in (probe.tokens, probes.control.tokens)
+    )
+    return Scored(value.nanmean(dim=1), 0.0, null, value - null)
 
 
 def _itself(_: Probe, sources: Sources) -> Sources:
     """For each query that has a source, its own position."""
-    return _at_offset(sources.any(dim=-1), 0)
+    return at_offset(sources.any(dim=-1), 0)
 
 
 def _two_back(_: Probe, sources: Sources) -> Sources:
     """For each query that has a source, the position two before it."""
-    return _at_offset(sources.any(dim=-1), 2)
+    return at_offset(sources.any(dim=-1), 2)
 
 
 @attention_score(on="natural", nulls=(at(_itself), at(_two_back)))
@@ -91,11 +109,7 @@ def previous_token(probe: Probe) -> Sources:
     Range [0, 1]; chance 1/(q+1) averaged over those q. Null, the larger of two: A[q, q] and A[q, q-2] at the same
     queries. Source: Olsson et al. 2022; their first query is left out here, as it has no position for the null.
     """
-    return _at_offset(_from_two(probe), 1)
-
-
-def _from_two(probe: Probe) -> Bool[Tensor, "batch pos"]:
-    return (torch.arange(probe.tokens.shape[1]) >= 2).expand(probe.tokens.shape)
+    return at_offset(from_two(probe), 1)
 
 
 def _at_earlier_triggers(probe: Probe, sources: Sources) -> Sources:
@@ -112,12 +126,7 @@ def previous_token_after_trigger(probe: Probe) -> Sources:
     A[q, q-2], and the mean over triggers before q-1. A head that looks for the last trigger, wherever that is, does
     this part of the circuit's work too, and scores here. Source: Bietti et al. 2023.
     """
-    return _at_offset(_after_trigger(probe), 1)
-
-
-def _after_trigger(probe: Probe) -> Bool[Tensor, "batch pos"]:
-    after = torch.cat((torch.zeros_like(probe.is_trigger[:, :1]), probe.is_trigger[:, :-1]), dim=1)
-    return after & _from_two(probe)
+    return at_offset(after_trigger(probe), 1)
 
 
 @attention_score(on="natural", nulls=(with_another_trigger,))
@@ -135,21 +144,8 @@ def trigger_lookup(probe: Probe) -> Sources:
     return lookup_sources(probe.tokens, probe.occurrence)
 
 
-def lookup_sources(tokens: Int[Tensor, "batch pos"], occurrence: Int[Tensor, "batch pos"]) -> Sources:
-    """The positions right after earlier occurrences of the trigger that a query holds, where that is >= its second.
-
-    A query that itself directly follows its earlier occurrence (t t) is no source for itself: that would be a
-    self-loop, not copying.
-    """
-    mask = torch.zeros(*tokens.shape, tokens.shape[1], dtype=torch.bool)
-    batch, pos = (occurrence >= 2).nonzero(as_tuple=True)
-    before = torch.arange(tokens.shape[1]) < pos[:, None]
-    query, earlier = ((tokens[batch] == tokens[batch, pos][:, None]) & before).nonzero(as_tuple=True)
-    proper = earlier + 1 < pos[query]
-    mask[batch[query[proper]], pos[query[proper]], earlier[proper] + 1] = True
-    return mask
-
-
+COMPOSITIONS = (q_composition, k_composition, v_composition)
+DIRECT_ATTRIBUTION, LOGIT_LENS = direct_logit_attribution, logit_lens
 INDUCTION, TRIGGER_LOOKUP, PREVIOUS_AFTER_TRIGGER = induction, trigger_lookup, previous_token_after_trigger
 
 SCORES: Registry[Score] = Registry(
@@ -157,10 +153,25 @@ SCORES: Registry[Score] = Registry(
     (
         induction,
         induction_general,
+        induction_strength,
+        prefix_matching,
+        prefix_matching_general,
         duplicate_token,
         previous_token,
         previous_token_after_trigger,
         trigger_lookup,
+        copying,
+        copying_logits,
+        recall_previous_position,
+        recall_output,
+        recall_trigger,
+        q_composition,
+        k_composition,
+        v_composition,
+        direct_logit_attribution,
+        logit_lens,
+        icl_score,
+        late_minus_early,
     ),
 )
 """By name; the order of tables and menus. A user's own: `md.attention_score`, `md.head_score`."""

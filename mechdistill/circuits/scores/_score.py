@@ -1,4 +1,5 @@
-"""What a head score is: a metric with a function of (heads of a hooked model, probes) to a value by head or head pair.
+"""What a score is: a metric with a function of (heads of a hooked model, probes) to a value by head, by head pair, by
+layer, or of the whole model.
 
 Beside a score stand chance (uniform causal attention through the same function) and a null (the same queries where
 the sources mean nothing), so that no score has to be read against a bare threshold.
@@ -21,25 +22,30 @@ from mechdistill.tables import Metric
 
 ByHead = Float[Tensor, "layer head"]
 ByPair = Float[Tensor, "layer head source_layer source_head"]
+ByLayer = Float[Tensor, " layer"]
+OfModel = Float[Tensor, ""]
 
 
 class Scored(NamedTuple):
     """Values of one score; nan where it is not defined, as for a pair whose source is not the earlier head."""
 
-    value: ByHead | ByPair
+    value: ByHead | ByPair | ByLayer | OfModel
     chance: float | None = None
     null: BySequence | None = None
-    """Without sequences that have none."""
+    """By sequence or random draw, without sequences that have none. A score by layer has one 'head', the layer."""
     excess: BySequence | None = None
     """The score over the null's own queries, less the null; without it no head is singled out."""
 
+
+UNDEFINED = Scored(torch.tensor(torch.nan))
+"""What a score gives that the model, or the world that the probes come from, leaves without meaning."""
 
 ScoreFunction = Callable[[HeadView, Probes], "Scored | Tensor"]
 
 
 @dataclass(frozen=True)
 class Score(Metric):
-    """A metric of every head, or of every pair of a head and an earlier one."""
+    """A metric of every head, of every pair of a head and an earlier one, of every layer, or of the model."""
 
     function: ScoreFunction = field(kw_only=True)
     doc: str = field(kw_only=True, default="")
@@ -48,17 +54,17 @@ class Score(Metric):
     """Of an attention score: which sources each query should look at."""
 
     def of(self, view: HeadView, probes: Probes) -> Scored:
-        """Its values. Raises `MechdistillError` for a function that gives anything but a value by head or pair."""
+        """Its values. Raises `MechdistillError` for values of another shape."""
         with torch.no_grad():
             result = self.function(view, probes)
         scored = result if isinstance(result, Scored) else Scored(result)
         by_head: tuple[int, ...] = (view.n_layers, view.n_heads)
         is_tensor = isinstance(scored.value, Tensor)  # pyright: ignore[reportUnnecessaryIsInstance]
         shape: Any = tuple(scored.value.shape) if is_tensor else type(scored.value).__name__
-        if shape not in [by_head, by_head * 2]:
+        if shape not in [by_head, by_head * 2, by_head[:1], ()]:
             raise MechdistillError(
-                f"head score '{self.name}': gave {shape}; must be a tensor [layer, head] = {by_head}, or "
-                f"[layer, head, source layer, source head] = {by_head * 2}"
+                f"head score '{self.name}': gave {shape}; must be a tensor [layer, head] = {by_head}, "
+                f"[layer, head, source layer, source head] = {by_head * 2}, [layer] = {by_head[:1]}, or a single number"
             )
         return scored
 
