@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     ablate: Applied
     induction_scores: Applied
     row_curves: Applied
+    wiring: Applied
 
 _HOMES = {
     "Experiment": "mechdistill.runs",
@@ -97,14 +98,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    measure = _measures().get(name.replace("_", "-"))
+    measure = next((measure for measure in _measures().values() if measure.function_name == name), None)
     if measure is None:
         raise AttributeError(f"module 'mechdistill' has no attribute '{name}'")
     return import_module("mechdistill.analysis").Applied(measure)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *(name.replace("-", "_") for name in _measures())])
+    return sorted([*__all__, *(measure.function_name for measure in _measures().values())])
 
 
 def _measures() -> "Registry[Measure]":

@@ -41,7 +41,7 @@ HOMOGRAPHS = {
     "config/_sandbox.py": {"count": "a key of triggers", "uniform": "a law of targets"},
     "model/_language_model.py": {"loss": "a return type, as in TransformerLens"},
     "objective/_objective.py": {"floor": "a key of a divergence"},
-    "plots/_figures.py": {"copying": "the name of a figure"},
+    "plots/_figures.py": {"circuits": "the name of a figure", "copying": "the name of a figure"},
     "plots/_lanes.py": {"mean": "pandas' word"},
     "positions.py": {"loss": "an attribute", "kl": "an attribute", "oracle": "a need"},
     "report/_glossary.py": {"copying": "a word that is explained", "oracle": "a word that is explained"},

@@ -3,9 +3,16 @@
 from mechdistill.circuits._crossed import Crossed, crossed
 from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
-from mechdistill.circuits._measures import measure_ablation, measure_foreign, measure_scores, with_untrained_twin
+from mechdistill.circuits._measures import (
+    measure_ablation,
+    measure_circuits,
+    measure_foreign,
+    measure_scores,
+    with_untrained_twin,
+)
 from mechdistill.circuits._probes import Probe, Probes, probes
 from mechdistill.circuits._view import HeadView
+from mechdistill.circuits._wiring import wiring
 from mechdistill.circuits.ablation import (
     ABLATIONS,
     Ablation,
@@ -53,6 +60,7 @@ __all__ = [
     "head_score",
     "head_scores",
     "measure_ablation",
+    "measure_circuits",
     "measure_foreign",
     "measure_scores",
     "names",
@@ -63,5 +71,6 @@ __all__ = [
     "replaced",
     "standouts",
     "targets",
+    "wiring",
     "with_untrained_twin",
 ]

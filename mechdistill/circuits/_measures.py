@@ -1,4 +1,4 @@
-"""The measures of mechanism: what `induction-scores` and `ablate` compute of a subject."""
+"""The measures of mechanism: what `induction-scores`, `ablate` and `circuits` compute of a subject."""
 
 import warnings
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 
 from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import copy_circuit, strongest
+from mechdistill.circuits._wiring import wiring
 from mechdistill.circuits.ablation import ablate
 from mechdistill.circuits.scores import SCORES, TRIGGER_LOOKUP, foreign_scores, head_scores
 from mechdistill.subject import PROBE_SEED, Subject
@@ -51,3 +52,9 @@ def measure_ablation(subject: Subject) -> pd.DataFrame:
     scores = subject.table(INDUCTION_SCORES)
     ranked = strongest(scores, TRIGGER_LOOKUP)
     return ablate(subject.model, subject.data, copy_circuit(scores), subject.generator(), ranked=ranked)
+
+
+def measure_circuits(subject: Subject) -> pd.DataFrame:
+    """Edges by patching, and the copy circuit as a set; see `wiring`."""
+    scores = subject.table(INDUCTION_SCORES)
+    return wiring(subject.model, subject.world, subject.data, scores, subject.generator())

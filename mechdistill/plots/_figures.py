@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.plots._ablation import ablation_figure
+from mechdistill.plots._circuits import circuits_figure
 from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
@@ -26,6 +27,7 @@ from mechdistill.plots._row_curves import row_curves_figure
 from mechdistill.registry import Registry
 from mechdistill.tables import (
     ABLATE,
+    CIRCUITS,
     COMPARISON,
     INDUCTION_SCORES,
     MEASURES,
@@ -71,6 +73,7 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("head-outputs", "What each head says", _SCORES, head_outputs_figure, per_run=True, checkpoint="all"),
         Drawing("layer-outputs", "After which layer it is known", _SCORES, layer_outputs_figure, checkpoint="all"),
         Drawing("ablation", "What the heads are needed for", (ABLATE.name,), ablation_figure, per_run=True),
+        Drawing("circuits", "Which head reads what of which", (CIRCUITS.name,), circuits_figure, per_run=True),
         Drawing("rows", "How each row is learned", (ROW_CURVES.name,), row_curves_figure),
         Drawing("copy-excess-by-occurrence", "What copying costs", (ROW_CURVES.name,), copy_excess_figure),
         Drawing("routing", "What routing picks", (METRICS_LOG.name,), routing_figure),

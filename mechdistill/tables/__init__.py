@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from mechdistill.tables._measures import (
         ABLATE,
+        CIRCUITS,
         INDUCTION_SCORES,
         MEASURES,
         ROW_CURVES,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ABLATE": "_measures",
+    "CIRCUITS": "_measures",
     "BUCKET": "_columns",
     "CHECKS": "checks",
     "CHECK_TABLE": "_schemas",
@@ -124,6 +126,7 @@ __all__ = [
     "BUCKET",
     "CHECKS",
     "CHECK_TABLE",
+    "CIRCUITS",
     "COMPARISON",
     "FIRST",
     "HEAD",

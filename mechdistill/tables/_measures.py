@@ -72,6 +72,8 @@ class Measure(Table):
     needs: frozenset[Need] = frozenset()
     checkpoint: Literal["last", "all"] = "last"
     """Measured unless another is asked for."""
+    python_name: str = ""
+    """Of its function in `mechdistill`, where a package has the measure's own name."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What its numbers depend on besides run, checkpoint and source: part of the cache key."""
 
@@ -92,6 +94,11 @@ class Measure(Table):
         for rule, kept in rules.items():
             if not kept:
                 raise MechdistillError(f"measure '{self.name}': {rule}")
+
+    @property
+    def function_name(self) -> str:
+        """What its function is called: `mechdistill.<function_name>(run)`."""
+        return self.python_name or self.name.replace("-", "_")
 
     @property
     def all_columns(self) -> list[str]:
@@ -171,5 +178,31 @@ ABLATE = Measure(
     needs=frozenset({"heads", "oracle"}),
 )
 
-MEASURES: Registry[Measure] = Registry("measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE))
+CIRCUITS = Measure(
+    "circuits",
+    (
+        *METRIC_COLUMNS,
+        Column("layer", "Int64", "of an edge, the reader's layer; of a head of the circuit, its own; else null"),
+        Column("head", "Int64", "likewise; of keys and values of grouped heads, the group's first"),
+        Column("source_layer", "Int64", "of an edge: layer of what has written; null: the embedding"),
+        Column("source_head", "Int64", "its head; null: the embedding or an MLP"),
+        Column("source", "string", "that in words, like L0H2, MLP0 or embed"),
+        Column("reader", "string", "what reads, like L1H1, MLP1 or logits"),
+        Column("input", "string", "what it reads with: q, k, v, mlp or logits"),
+        Column("null", "float64", "of an edge: recovered with what the source wrote in another pair"),
+        Column("composition", "float64", "of an edge between heads: their Q-, K- or V-composition"),
+        Column("chance", "float64", "of random matrices' composition"),
+        Column("heads", "string", "the heads of a set"),
+        Column("control", "boolean", "true for a random set of as many heads"),
+        Column("p", "float64", "of no gap (t test over pairs); of a set: share of random sets that do as well"),
+    ),
+    question="Which head reads what of which, and is the copy circuit all there is? Path patching, set against set.",
+    compute="mechdistill.circuits:measure_circuits",
+    figure="mechdistill.plots:circuits_figure",
+    summary="mechdistill.cli.summaries:circuits",
+    needs=frozenset({"heads", "triggers", "oracle"}),
+    python_name="wiring",
+)
+
+MEASURES: Registry[Measure] = Registry("measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE, CIRCUITS))
 """By name, in the order of the command line."""

@@ -103,6 +103,20 @@ SELF_REPAIR = Metric(
     "self-repair", "Δ copy loss of the set - Σ of its heads alone", _NATS, -INF, chance="0, a lone head"
 )
 
+# single edges, and the circuit as a set
+COPY_GAP = Metric("copy-gap", "logit difference, clean less corrupt", "logits", -INF, chance="0, nothing is copied")
+PATH_RECOVERED = Metric(
+    "path-recovered", "share of the copy gap that the edge recovers", "", -INF, chance="0, an edge that does not matter"
+)
+PATH_ATTRIBUTION = Metric("path-attribution", "the same to first order", "", -INF, chance="0")
+FAITHFULNESS = Metric(
+    "faithfulness", "share of copying that the set does alone", "", -INF, chance="random sets", better="higher"
+)
+COMPLETENESS = Metric(
+    "completeness", "share of copying that is lost without the set", "", -INF, chance="random sets", better="higher"
+)
+MINIMALITY = Metric("minimality", "faithfulness that is lost without the head", "", -INF, chance="0, not needed")
+
 # a world
 STATIONARY = _share("stationary", "how often the token occurs")
 TRIGGER_RATE = _share("trigger-rate", "probability of being a trigger in a sequence")

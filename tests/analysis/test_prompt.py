@@ -64,7 +64,7 @@ def test_prompts_that_do_not_fit_the_world_are_refused(trained: Experiment) -> N
 def test_public_names_are_all_there() -> None:
     for name in md.__all__:
         assert getattr(md, name) is not None
-    assert set(md.__all__) | {"induction_scores", "row_curves", "ablate"} == set(dir(md))
+    assert set(md.__all__) | {"induction_scores", "row_curves", "ablate", "wiring"} == set(dir(md))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = md.nothing
     assert world().symbols == tuple(str(i) for i in range(12))

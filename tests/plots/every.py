@@ -32,6 +32,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "induction-scores": _of_arms(md.induction_scores(run, "all")),
         "row-curves": _of_arms(md.row_curves(run)),
         "ablate": _of_arms(md.ablate(run)),
+        "circuits": _of_arms(md.wiring(run)),
     }
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from mechdistill.cli._grid import Grid
 from mechdistill.cli.summaries._ablation import ablate
+from mechdistill.cli.summaries._circuits import circuits
 from mechdistill.cli.summaries._heads import induction_scores
 from mechdistill.cli.summaries._plain import plain
 from mechdistill.cli.summaries._rows import row_curves
@@ -17,4 +18,4 @@ def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Grid]:
     return plain(measure, data) if measure.summary is None else resolve(measure.summary)(data)
 
 
-__all__ = ["ablate", "induction_scores", "plain", "row_curves", "summary"]
+__all__ = ["ablate", "circuits", "induction_scores", "plain", "row_curves", "summary"]
