@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechdistill.analysis import Applied, compare, prompt
+    from mechdistill.analysis import Applied, compare, difference_in_differences, prompt
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
     from mechdistill.extend import (
@@ -48,6 +48,7 @@ _HOMES = {
     "attention_score": "mechdistill.extend",
     "checks": "mechdistill.training",
     "compare": "mechdistill.analysis",
+    "difference_in_differences": "mechdistill.analysis",
     "divergence": "mechdistill.extend",
     "explore": "mechdistill.report",
     "from_transformer_lens": "mechdistill.model",
@@ -75,6 +76,7 @@ __all__ = [
     "attention_score",
     "checks",
     "compare",
+    "difference_in_differences",
     "divergence",
     "explore",
     "from_transformer_lens",

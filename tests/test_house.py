@@ -34,6 +34,7 @@ HOMOGRAPHS = {
     "analysis/_prompt.py": {"kl": "a column of a prompt's table"},
     "circuits/_probes.py": {"oracle": "a need"},
     "circuits/ablation/_targets.py": {"previous-token": "one half of the circuit"},
+    "config/_clamp.py": {"previous-token": "a pattern", "induction": "a pattern", "duplicate-token": "a pattern"},
     "config/_divergences.py": {"floor": "a key of a divergence"},
     "config/_experiment.py": {"lr": "a key of training"},
     "config/_model.py": {"bigram": "a kind of model"},

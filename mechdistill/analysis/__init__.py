@@ -3,6 +3,7 @@
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
+from mechdistill.analysis._differences import difference_in_differences
 from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
 from mechdistill.analysis._source import definitions
@@ -17,6 +18,7 @@ __all__ = [
     "compare",
     "compared",
     "definitions",
+    "difference_in_differences",
     "formation_threshold",
     "measured",
     "outcomes",

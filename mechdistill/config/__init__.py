@@ -1,5 +1,7 @@
 """The experiment file: schema, bounds, presets, YAML in and out."""
 
+from mechdistill.config._burst import BurstConfig
+from mechdistill.config._clamp import DUPLICATE, PREVIOUS, TWO_BACK, ClampConfig
 from mechdistill.config._definitions import definition_digest, definitions
 from mechdistill.config._divergences import (
     DIVERGENCES,
@@ -57,16 +59,21 @@ from mechdistill.config.teachers import (
 
 __all__ = [
     "DIVERGENCES",
+    "DUPLICATE",
     "JSD",
     "MOST_OF_A_TEXT",
+    "PREVIOUS",
     "SIGNALS",
     "TEACHERS",
     "TEACHER_ARM",
+    "TWO_BACK",
     "Alpha",
     "AlphaByOccurrence",
     "ArmConfig",
     "BernoulliTriggers",
+    "BurstConfig",
     "CheckpointTeacher",
+    "ClampConfig",
     "CorpusRows",
     "DirichletRows",
     "Divergence",

@@ -14,7 +14,7 @@ from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import TEACHERS, BigramTeacher, OracleTeacher, PermutedTeacher
 
-_LOOKING = {"tokens", "branches", "anneal", "evaluate_every", "checkpoint_every", "eval_sequences"}
+_LOOKING = {"tokens", "branches", "anneal", "evaluate_every", "checkpoint_every", "burst", "eval_sequences"}
 
 
 def normal_form(
@@ -42,7 +42,8 @@ def normal_model(model: ModelConfig) -> tuple[Any, ...]:
         return (model.kind,)
     widths = {"d_head": model.head_width, "n_kv_heads": model.kv_heads}
     mlp = {"d_mlp": None, "act": "relu"} if model.attn_only else {"d_mlp": model.mlp_width}
-    return (model.model_copy(update={**widths, **mlp}).model_dump_json(),)
+    clamps = {"clamps": tuple(sorted(model.clamps, key=lambda clamp: clamp.place))}
+    return (model.model_copy(update={**widths, **mlp, **clamps}).model_dump_json(),)
 
 
 def normal_teacher(name: str, teachers: Mapping[str, TeacherConfig], sandbox: SandboxConfig) -> tuple[Any, ...]:

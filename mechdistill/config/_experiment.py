@@ -128,6 +128,8 @@ class ExperimentConfig(Config):
                 self.teacher_training(name).check_steps(sandbox.seq_len)
             except ValueError as error:
                 raise ValueError(f"{where}.{error}") from None
+            if self.teacher_training(name).burst is not None and sandbox.is_plain:
+                raise ValueError(f"{where}.training.burst: has no effect in a world without triggers; set it to null")
             if teacher.until and sandbox.is_plain:
                 what = ", ".join(teacher.until)
                 raise ValueError(f"{where}.until: {what} needs triggers, and its world has none (count 0)")

@@ -17,7 +17,7 @@ def check_meaning(
 ) -> None:
     """Raise ValueError, starting with the key, for a setting without effect; `parts` has the arm's teacher."""
     if sandbox.is_plain:
-        _check_without_triggers(arm, parts)
+        _check_without_triggers(arm, training, parts)
     if isinstance(arm.alpha, StagedAlpha):
         _under("alpha", check_reached, arm.alpha.stages, training.steps(sandbox.seq_len))
     if arm.routing is not None:
@@ -52,9 +52,10 @@ def _under(key: str, check: Callable[..., None], *arguments: object) -> None:
         raise ValueError(f"{key}.{error}") from None
 
 
-def _check_without_triggers(arm: ArmConfig, parts: Mapping[str, TeacherConfig]) -> None:
+def _check_without_triggers(arm: ArmConfig, training: TrainingConfig, parts: Mapping[str, TeacherConfig]) -> None:
     signal = arm.routing.signal if arm.routing else None
     dead = {
+        "training.burst": training.burst is not None,
         "ce_weights": arm.ce_weights != OccurrenceWeights(),
         "alpha.kind=by-occurrence": isinstance(arm.alpha, AlphaByOccurrence),
         f"routing.signal={signal}": arm.routing is not None and arm.routing.by.reads_occurrence,

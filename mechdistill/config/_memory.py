@@ -53,12 +53,16 @@ def training_bytes(
     vocab, length = sandbox.vocab, sandbox.seq_len
     held = list(teachers)
     weights = 4 * parameters(model, vocab, length)
+    if training.burst is not None:
+        weights += training.burst.held(training.evaluate_every) * parameters(model, vocab, length)
     weights += sum(parameters(each, vocab, length) for each in trained)
     laws = 6 + 2 * len(held)  # of the student, their gradients, the oracle's, the teachers'
     draws = sum(2 * getattr(each, "n", 0) for each in held)  # float64
-    position = _activations(model) + laws * vocab + 2 * draws
+    # scores, masked scores, pattern and what is held in its place, where the fused kernel cannot run
+    explicit = 4 * len({clamp.place[0] for clamp in model.clamps}) * model.n_heads * length
+    position = _activations(model) + explicit + laws * vocab + 2 * draws
     batch = training.batch * (length * position * _FLOAT + (length + 1) * _DOUBLE + vocab * (_DOUBLE + 1))
-    looked_at = training.eval_sequences * length * _activations(model) * _FLOAT // max(model.n_layers, 1)
+    looked_at = training.eval_sequences * length * (_activations(model) + explicit) * _FLOAT // max(model.n_layers, 1)
     bank = (training.unique_sequences or 0) * ((length + 1) * _DOUBLE + vocab)
     masks = model.n_layers * length * length if model.has_heads else 0
     chunk = min(_LAWS, training.eval_sequences * length * vocab * _FLOAT)

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mechdistill.config._base import Config, Whole
+from mechdistill.config._clamp import ClampConfig
 
 
 class ModelConfig(Config):
@@ -32,6 +33,9 @@ class ModelConfig(Config):
     """The unembedding is the transposed embedding, one parameter."""
     biases: bool = False
     """Biases of queries, keys, values and outputs, and into and out of the MLP; never of the unembedding."""
+    clamps: tuple[ClampConfig, ...] = Field(default=(), max_length=64, strict=False)
+    """Heads held at an ideal pattern wherever the network is run: in training, evaluations and measures. Their queries
+    and keys get no gradient, and decay. Of one arm: `model: {clamps: [{head: L0H0, pattern: two-back}]}`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -46,7 +50,22 @@ class ModelConfig(Config):
             )
         if self.attn_only and self.d_mlp is not None:
             raise ValueError(f"d_mlp={self.d_mlp}: has no effect with attn_only: true; set attn_only: false")
+        self._check_clamps()
         return self
+
+    def _check_clamps(self) -> None:
+        """Raise ValueError for a clamp of no head, and for two of one."""
+        heads = [clamp.head for clamp in self.clamps]
+        places = [clamp.place for clamp in self.clamps]
+        for head, (layer, number) in zip(heads, places, strict=True):
+            if not self.has_heads:
+                raise ValueError(f"clamps: {head} has no effect with kind={self.kind}, which has no heads; drop it")
+            if layer >= self.n_layers or number >= self.n_heads:
+                raise ValueError(
+                    f"clamps: {head} must be a head of the network, L0H0 to L{self.n_layers - 1}H{self.n_heads - 1}"
+                )
+            if places.count((layer, number)) > 1:
+                raise ValueError(f"clamps: {head} has two; drop one of them")
 
     @property
     def has_heads(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mechdistill.config._base import Config, Whole
+from mechdistill.config._burst import BurstConfig
 from mechdistill.errors import quoted
 
 MOST_STEPS = 99_999_999
@@ -45,6 +46,8 @@ class TrainingConfig(Config):
     """Steps between inline evaluations."""
     checkpoint_every: Whole = Field(default=100, ge=1, le=MOST_STEPS)
     """Steps between checkpoints (besides step 0, powers of two and the last)."""
+    burst: BurstConfig | None = None
+    """More checkpoints where copy accuracy changes fast, like {every: 10}; null for none. They change no weight."""
     unique_sequences: Whole | None = Field(default=None, ge=1, le=1_000_000)
     """Train on so many sequences, reshuffled every epoch; null for an endless stream."""
     eval_sequences: Whole = Field(default=128, ge=1, le=128)
@@ -61,6 +64,12 @@ class TrainingConfig(Config):
             raise ValueError("branches: missing; name the token counts at which a trunk's branches end")
         if list(self.branches) != sorted(set(self.branches)) or self.branches[-1] > self.tokens:
             raise ValueError(f"branches={quoted(list(self.branches))}: must ascend, up to tokens={self.tokens}")
+        return self
+
+    @model_validator(mode="after")
+    def _dense_burst(self) -> Self:
+        if self.burst is not None:
+            self.burst.check(self.evaluate_every, self.checkpoint_every)
         return self
 
     def steps(self, seq_len: int, tokens: int | None = None) -> int:

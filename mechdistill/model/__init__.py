@@ -6,6 +6,7 @@ from mechdistill.ambient import neutral
 from mechdistill.config import ModelConfig
 from mechdistill.model._bigram import Bigram
 from mechdistill.model._cache import KVCache
+from mechdistill.model._clamp import Clamped, clamped_patterns
 from mechdistill.model._export import to_transformer_lens
 from mechdistill.model._hooked import HookedModel, HookPoint
 from mechdistill.model._import import from_transformer_lens
@@ -29,6 +30,7 @@ def build(config: ModelConfig, *, d_vocab: int, n_ctx: int, init_seed: int) -> M
 
 __all__ = [
     "Bigram",
+    "Clamped",
     "HookPoint",
     "HookedModel",
     "KVCache",
@@ -36,6 +38,7 @@ __all__ = [
     "Model",
     "Transformer",
     "build",
+    "clamped_patterns",
     "from_transformer_lens",
     "to_transformer_lens",
     "to_transformers",

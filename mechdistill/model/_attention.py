@@ -5,7 +5,8 @@
     out     = Σ_heads (pattern v) W_O + b_O             [batch, pos, d_model]
 
 With grouped key-value heads, query head h reads key-value head h // (n_heads / n_kv_heads). Rotary positions turn q
-and k behind hook_q and hook_k. The fused kernel runs unless somebody listens to scores or pattern.
+and k behind hook_q and hook_k. The fused kernel runs unless somebody listens to scores or pattern, or a head is
+clamped: then hook_pattern sees the pattern that acts, and hook_attn_scores what the head would have made it of.
 """
 
 import math
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mechdistill.config import ModelConfig
 from mechdistill.model._cache import LayerCache
+from mechdistill.model._clamp import Clamped, held
 from mechdistill.model._hooked import HookPoint
 from mechdistill.model._rotary import Rotary
 
@@ -104,7 +106,9 @@ class Attention(nn.Module):
             outputs.append(projected if bias is None else projected + bias)
         return outputs[0], outputs[1], outputs[2]
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, past: LayerCache | None) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, past: LayerCache | None, clamped: Clamped
+    ) -> Float[Tensor, "batch pos d_model"]:
         q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
         start = 0 if past is None else past.length
         if self.rotary is not None:
@@ -113,7 +117,8 @@ class Attention(nn.Module):
         if past is not None:
             k, v = past.extend(k, v)
         listened = self.hook_attn_scores.has_hooks() or self.hook_pattern.has_hooks()
-        z = self.hook_z((self._explicit if listened else self._fused)(q, k, v).transpose(1, 2))
+        z = self._explicit(q, k, v, clamped) if listened or clamped else self._fused(q, k, v)
+        z = self.hook_z(z.transpose(1, 2))
         if self.hook_result.has_hooks():
             out = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O)).sum(dim=2)
         else:
@@ -138,11 +143,12 @@ class Attention(nn.Module):
         q: Float[Tensor, "batch head new d_head"],
         k: Float[Tensor, "batch kv_head all d_head"],
         v: Float[Tensor, "batch kv_head all d_head"],
+        clamped: Clamped,
     ) -> Float[Tensor, "batch head new d_head"]:
         k, v = (x.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for x in (k, v))
         scores = (q / math.sqrt(self.d_head)) @ k.transpose(-2, -1)
         scores = self.hook_attn_scores(scores.masked_fill(self._future(q, k), -torch.inf))
-        return self.hook_pattern(scores.softmax(dim=-1)) @ v
+        return self.hook_pattern(held(scores.softmax(dim=-1), clamped)) @ v
 
     def _future(self, q: Tensor, k: Tensor) -> Tensor:
         """The mask [new, all] of the last queries among all sources."""

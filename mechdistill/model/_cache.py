@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechdistill.errors import MechdistillError
@@ -41,11 +41,18 @@ class KVCache:
     def __init__(self, shape: tuple[int, int, int, int, int], like: Tensor):
         self.k = torch.zeros(shape, dtype=like.dtype, device=like.device)
         self.v = torch.zeros_like(self.k)
+        self.tokens = torch.zeros(shape[1], shape[3], dtype=torch.long, device=like.device)  # what clamps look at
         self.length = 0
 
     def layer(self, index: int) -> LayerCache:
         """The buffers of one layer."""
         return LayerCache(self.k[index], self.v[index], self.length)
+
+    def read(self, tokens: Int[Tensor, "batch new"]) -> Int[Tensor, "batch all"]:
+        """Keep the new tokens and return them behind all earlier ones."""
+        stop = self.length + tokens.shape[1]
+        self.tokens[:, self.length : stop] = tokens
+        return self.tokens[:, :stop]
 
     def check(self, tokens: Tensor) -> None:
         """Raise `MechdistillError` unless the tokens are of as many sequences and still fit."""

@@ -32,6 +32,11 @@ def to_transformer_lens(model: Any) -> Any:
     if not isinstance(model, Transformer):
         raise MechdistillError(f"model={quoted(model)}: must be a model of mechdistill's, as run.model() gives it")
     config = model.config
+    if config.clamps:
+        raise MechdistillError(
+            f"model.clamps: {config.clamps[0].head} is clamped, which TransformerLens would not hold; export the bare "
+            "network, run.model(step, clamped=False)"
+        )
     if config.act == "swiglu" and config.biases and not config.attn_only:
         raise MechdistillError(
             "model.biases=True: TransformerLens's gated MLP has no biases, so act=swiglu exports only without them; "

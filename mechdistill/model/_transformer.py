@@ -22,10 +22,13 @@ from mechdistill.errors import MechdistillError
 from mechdistill.model._attention import Attention
 from mechdistill.model._bridge_config import bridge_config
 from mechdistill.model._cache import KVCache, LayerCache
+from mechdistill.model._clamp import Clamped, clamped_patterns
 from mechdistill.model._hooked import HookPoint
 from mechdistill.model._language_model import LanguageModel, returned
 from mechdistill.model._mlp import MLP
 from mechdistill.model._norm import norm
+
+_FREE: Clamped = {}  # no head of the layer is clamped
 
 
 class Block(nn.Module):
@@ -46,7 +49,7 @@ class Block(nn.Module):
             del self.hook_resid_mid
 
     def forward(
-        self, x: Float[Tensor, "batch pos d_model"], past: LayerCache | None = None
+        self, x: Float[Tensor, "batch pos d_model"], past: LayerCache | None = None, clamped: Clamped = _FREE
     ) -> Float[Tensor, "batch pos d_model"]:
         x = self.hook_resid_pre(x)
         input_hooks = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
@@ -56,7 +59,7 @@ class Block(nn.Module):
             q, k, v = self.attn.split_qkv(*self.ln1.split(x, inputs))
         else:
             q, k, v = self.attn.qkv(self.ln1(x))
-        x = x + self.hook_attn_out(self.attn(q, k, v, past))
+        x = x + self.hook_attn_out(self.attn(q, k, v, past, clamped))
         if self.mlp is not None:
             x = self.hook_resid_mid(x)
             x = x + self.hook_mlp_out(self.mlp(self.ln2(x)))
@@ -103,8 +106,9 @@ class Transformer(LanguageModel):
         x = self.hook_embed(F.embedding(tokens, self.W_E))
         if self.W_pos is not None:
             x = x + self.hook_pos_embed(self.W_pos[start:stop].expand(len(tokens), -1, -1))
+        clamped = clamped_patterns(self.config.clamps, tokens if cache is None else cache.read(tokens), start)
         for index, block in enumerate(self.blocks):
-            x = block(x, None if cache is None else cache.layer(index))
+            x = block(x, None if cache is None else cache.layer(index), clamped.get(index, _FREE))
         if cache is not None:
             cache.length = stop
         return returned(self.ln_final(x) @ self.W_U, tokens, return_type)

@@ -64,6 +64,11 @@ def transformers_architecture(config: ModelConfig) -> str:
     """
     if not config.has_heads:
         raise MechdistillError("model.kind=bigram: has no transformers form; export a transformer")
+    if config.clamps:
+        raise MechdistillError(
+            f"model.clamps: {config.clamps[0].head} is clamped, which transformers would not hold; export the bare "
+            "network, run.model(step, clamped=False), or use --format native"
+        )
     architecture = _ARCHITECTURES.get((config.positions, config.norm))
     if architecture is None:
         raise MechdistillError(

@@ -72,9 +72,12 @@ def choose(runs: Sequence[Run], budget: int) -> Choice:
     training; then the last ones of the other seeds; then those of the other arms' first seeds through training.
     Raises `MechdistillError` where there is none, or not even the first fits.
     """
-    runs = [run for run in runs if run.steps]
-    if not runs:
+    there = [run for run in runs if run.steps]
+    if not there:
         raise MechdistillError("explorer: no run has a checkpoint yet; train the experiment first")
+    runs = [run for run in there if not run.config.model.clamps]  # the page would show them unclamped
+    if not runs:
+        raise MechdistillError("explorer: runs no clamped network, and all runs have clamps; choose a run without")
     taken: dict[tuple[str, int], Checkpoint] = {}
     sizes: dict[str, int] = {}
     left = budget
@@ -93,7 +96,9 @@ def choose(runs: Sequence[Run], budget: int) -> Choice:
             "page; raise max-size"
         )
     chosen = tuple(taken.values())
-    return Choice(chosen, _said(runs, chosen, budget))
+    clamped = [run.name for run in there if run.config.model.clamps]
+    left_out = f" Left out, since the page clamps no head: {_named(clamped)}." if clamped else ""
+    return Choice(chosen, _said(runs, chosen, budget) + left_out)
 
 
 def _wanted(runs: list[Run]) -> Iterator[Checkpoint]:
@@ -142,7 +147,11 @@ def _said(runs: list[Run], chosen: tuple[Checkpoint, ...], budget: int) -> str:
     if len(chosen) == every:
         return f"All {every} checkpoints of {len(runs)} runs are in this page."
     absent = [run.name for run in runs if str(run.path) not in inside]
-    more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
-    named = f"; without any: {', '.join(absent[:4])}{more}" if absent else ""
+    named = f"; without any: {_named(absent)}" if absent else ""
     here = f"{len(chosen)} of {every} checkpoints are in this page, from {len(inside)} of {len(runs)} runs"
     return f"{here}: at most {_ALONG} a run, and {budget / 1e6:g} MB in all{named}."
+
+
+def _named(names: list[str]) -> str:
+    """Some of them by name, the others by their number."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -159,13 +159,18 @@ class Run:
         return arguments.whole(step, "step") * self.config.training.batch * self.config.sandbox.seq_len
 
     @neutral()
-    def model(self, step: Step = "last") -> Model:
-        """The hooked model of a checkpoint, in eval mode on the CPU."""
+    def model(self, step: Step = "last", *, clamped: bool = True) -> Model:
+        """The hooked model of a checkpoint, in eval mode on the CPU.
+
+        Heads that its config clamps are clamped: that is the network that was trained, and all measures are of it.
+        With `clamped=False` the same weights without clamps, a network that was never trained as it is.
+        """
         step = self.resolve(step)
         weights = self.weights(step)
         sandbox = self.config.sandbox
         refuse_model_beyond_memory(self.config.model, sandbox, str(self.path / layout.CONFIG))
-        model = build(self.config.model, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
+        config = self.config.model if clamped else self.config.model.model_copy(update={"clamps": ()})
+        model = build(config, d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=0)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         if expected != found:

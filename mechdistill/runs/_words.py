@@ -25,7 +25,11 @@ def network(model: ModelConfig) -> str:
     """The student's network in one sentence."""
     if not model.has_heads:
         return "A bigram table: one row of logits a token, the null model."
-    return f"A {_settings(model.model_dump(mode='json'))}."
+    text = f"A {_settings(model.model_dump(mode='json', exclude={'clamps'}))}."
+    if not model.clamps:
+        return text
+    clamps = ", ".join(f"{clamp.head} at {clamp.pattern}" for clamp in model.clamps)
+    return f"{text} Clamped throughout, in training and whatever is measured: {clamps}."
 
 
 def treatment(config: RunConfig) -> str:

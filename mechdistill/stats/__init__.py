@@ -2,6 +2,7 @@
 
 from mechdistill.stats._checks import Taught, manipulation_checks
 from mechdistill.stats._compare import adjusted, compare_formation, compare_twins
+from mechdistill.stats._differences import Contrast, difference_in_differences
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
 from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
@@ -11,6 +12,7 @@ from mechdistill.stats._twins import students
 
 __all__ = [
     "MIN_PAIRS",
+    "Contrast",
     "Interval",
     "Paired",
     "Ratio",
@@ -19,6 +21,7 @@ __all__ = [
     "bca",
     "compare_formation",
     "compare_twins",
+    "difference_in_differences",
     "formation_ratio",
     "formation_steps",
     "holm",

@@ -34,6 +34,7 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 _COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims", "checks"}
 _FUNCTIONS = {
     "checks",
+    "difference-in-differences",
     "explore",
     "load",
     "load-experiment",

@@ -19,7 +19,8 @@ _START = 4.0  # seconds until the processes that run several at a time have impo
 
 
 class Cost(NamedTuple):
-    """Of some runs. A teacher that stops at its `until` is counted in full, so that time is an upper bound."""
+    """Of some runs. A teacher that stops at its `until` is counted in full, so that time is an upper bound, and
+    so is disk where a run has a burst: nobody knows beforehand how long copying forms."""
 
     runs: int
     tokens: int  # predictions trained on
@@ -43,6 +44,8 @@ def estimate(experiment: ExperimentConfig, runs: list[RunConfig], jobs: int, dev
         steps = run.steps - (run.branch.start if run.branch else 0)
         evaluations = 2 + steps // training.evaluate_every
         checkpoints = 2 + steps // training.checkpoint_every + steps.bit_length()
+        if training.burst is not None:
+            checkpoints += steps // training.burst.every
         seconds += pace.setup + steps * pace.step + evaluations * pace.evaluation
         tokens += steps * training.batch * run.sandbox.seq_len
         size += checkpoints * pace.bytes

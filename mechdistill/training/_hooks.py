@@ -47,7 +47,10 @@ def targets() -> Hook:
 
 
 def evaluations(config: RunConfig) -> Hook:
-    """Log metrics of training batches and held-out sequences, and where a run that has an `until` has stopped."""
+    """Log metrics of training batches and held-out sequences, and where a run that has an `until` has stopped.
+
+    Where copying has moved since the last evaluation, the burst of weights between the two is stored.
+    """
 
     def evaluate(trainer: Trainer) -> None:
         trainer.refuse_non_finite()
@@ -55,6 +58,9 @@ def evaluations(config: RunConfig) -> Hook:
         training, held_out = trainer.take_training_rows(), trainer.held_out()
         trainer.log(training + held_out + stopped)
         trainer.refuse_exploded(held_out)
+        if trainer.burst is not None:
+            for step, weights in trainer.burst.take(held_out).items():
+                trainer.writer.checkpoint(step, weights)
 
     return every(config.training.evaluate_every, evaluate)
 
@@ -69,6 +75,20 @@ def looks() -> Hook:
     return Hook(look, lambda trainer: trainer.until is not None and trainer.step >= trainer.until.next_look)
 
 
+def bursts(config: RunConfig) -> Hook:
+    """Hold weights until the next evaluation, where no checkpoint is due that stores them anyway."""
+    burst, regular = config.training.burst, checkpoints(config)
+
+    def hold(trainer: Trainer) -> None:
+        assert trainer.burst is not None
+        trainer.burst.hold(trainer.step, trainer.model.state_dict())
+
+    def due(trainer: Trainer) -> bool:
+        return burst is not None and trainer.step % burst.every == 0 and not regular.due(trainer)
+
+    return Hook(hold, due)
+
+
 def checkpoints(config: RunConfig) -> Hook:
     """Store weights every so often, and early on at powers of two, where most changes: see `checkpoints_near`."""
     regular = every(config.training.checkpoint_every, _checkpoint)
@@ -76,7 +96,10 @@ def checkpoints(config: RunConfig) -> Hook:
 
 
 def checkpoints_near(config: RunConfig, step: float) -> list[int]:
-    """Steps around this one at which a run that spends its budget will have stored weights; ascending."""
+    """Steps around this one at which a run that spends its budget will have stored weights; ascending.
+
+    What a burst adds is not among them, since nobody knows it beforehand.
+    """
     interval = config.training.checkpoint_every
     whole, last = int(step), config.steps
     regular, power = whole - whole % interval, 1 << whole.bit_length()

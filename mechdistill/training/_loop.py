@@ -31,6 +31,7 @@ def train_run(
         hooks.statuses(),
         hooks.targets(),
         hooks.looks(),
+        hooks.bursts(config),  # before the evaluation that decides about what they hold
         hooks.evaluations(config),
         hooks.checkpoints(config),
         *extra,

@@ -17,6 +17,7 @@ from mechdistill.model import Model, build
 from mechdistill.positions import EvaluationSet
 from mechdistill.runs import RunWriter, Weights, numerics
 from mechdistill.tables import metrics
+from mechdistill.training._burst import Burst
 from mechdistill.training._distillation import Distillation
 from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
@@ -68,6 +69,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0  # spent on this run, earlier sessions included
         self.until = Until(config, self.world) if config.until else None
+        self.burst = Burst(config.training.burst) if config.training.burst else None
         self.reached: dict[str, float] | None = None  # of `until`: nothing is left to do, however many steps are
         self._sound, self._beyond = 0, 0  # the last step before the loss exploded, and evaluations since
         # of what is logged since the last evaluation; the last entry counts the steps
@@ -145,6 +147,8 @@ class Trainer:
         tensors |= {"sums": self._sums, "explosion": torch.tensor([self._sound, self._beyond])}
         if self.until is not None:
             tensors["next_look"] = torch.tensor(self.until.next_look)
+        if self.burst is not None and not for_branch:  # a branch has a window of its own
+            tensors |= self.burst.state()
         self.writer.save_state(tensors, self.step, self.seconds, self._conditions, for_branch=for_branch)
 
     def set_status(self, state: str) -> None:
@@ -197,6 +201,8 @@ class Trainer:
         self._sums = state.tensors["sums"].to(self.device)
         if self.until is not None:
             self.until.next_look = int(state.tensors["next_look"])
+        if self.burst is not None:
+            self.burst.restore(state.tensors)
         if "explosion" in state.tensors:  # earlier versions did not look
             self._sound, self._beyond = state.tensors["explosion"].tolist()
 

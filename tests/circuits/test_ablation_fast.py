@@ -43,7 +43,13 @@ SHAPES: dict[str, dict[str, Any]] = {
         "attn_only": False,
         "act": "swiglu",
     },
-    "no norm, tied, biased": {"norm": "none", "tied": True, "biases": True, "n_layers": 3},
+    "no norm, tied, biased, clamped": {
+        "norm": "none",
+        "tied": True,
+        "biases": True,
+        "n_layers": 3,
+        "clamps": ({"head": "L1H1", "pattern": "previous-token"}, {"head": "L2H0", "pattern": "induction"}),
+    },
 }
 
 

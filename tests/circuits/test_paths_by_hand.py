@@ -203,6 +203,9 @@ def test_of_an_induction_head_that_denies_the_same_edges_recover_all_of_a_gap_be
     gap = copy_gap(model, pairs)
     right = copy_gap(induction_network(24, 32, norm="none"), pairs)
     assert gap.size == pytest.approx(-right.size, rel=1e-4)
+    found = _recovered(model, pairs)
+    assert found[KEYS] == pytest.approx(1, abs=0.02)
+    assert found[SAYS] == pytest.approx(1, abs=0.02)
 
 
 def test_of_two_heads_that_do_the_same_each_edge_into_logits_recovers_half() -> None:

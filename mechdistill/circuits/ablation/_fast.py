@@ -17,7 +17,7 @@ from torch import Tensor
 from mechdistill.circuits.ablation._damage import Damage, Pattern, Seen
 from mechdistill.circuits.ablation._effects import EFFECTS, Logits, Reading
 from mechdistill.errors import MechdistillError
-from mechdistill.model import Transformer
+from mechdistill.model import Clamped, Transformer, clamped_patterns
 from mechdistill.positions import EvaluationSet
 
 _TOKENS = 4096
@@ -37,6 +37,8 @@ class _Prefix(NamedTuple):
     seen: list[Seen]
     patterns: list[Pattern]
     logits: Logits
+    clamped: dict[int, Clamped]
+    """Patterns that heads of the model are held at, whatever is damaged."""
 
 
 @torch.no_grad()
@@ -83,7 +85,8 @@ def _run(model: Transformer, tokens: Tensor, *, frozen: bool) -> _Prefix:
     layers = range(model.config.n_layers)
     logits, cache = model.run_with_cache(tokens, names_filter=[f"blocks.{i}.{hook}" for i in layers for hook in hooks])
     seen = [Seen(*(cache[f"blocks.{i}.{hook}"] for hook in hooks[:3])) for i in layers]
-    return _Prefix(seen, [cache[f"blocks.{i}.attn.hook_pattern"] for i in layers if frozen], logits)
+    patterns = [cache[f"blocks.{i}.attn.hook_pattern"] for i in layers if frozen]
+    return _Prefix(seen, patterns, logits, clamped_patterns(model.config.clamps, tokens, 0))
 
 
 def _tail(
@@ -99,7 +102,9 @@ def _tail(
         if held:
             z, out = _held(model, layer, x, prefix.patterns[layer].repeat(len(damages), 1, 1, 1))
         else:
-            z, out = _attention(model, layer, x, listen=any(again))
+            ideal = prefix.clamped.get(layer, {})
+            clamped = {head: pattern.repeat(len(damages), 1, 1) for head, pattern in ideal.items()}
+            z, out = _attention(model, layer, x, clamped, listen=any(again))
         parts = [each.chunk(len(damages)) for each in (x, z, out)]
         for damage, also, *read in zip(damages, again, *parts, strict=True):
             if also:
@@ -113,7 +118,7 @@ def _mlp(model: Transformer, layer: int, x: Tensor) -> Tensor:
     return x if block.mlp is None else x + block.mlp(block.ln2(x))
 
 
-def _attention(model: Transformer, layer: int, x: Tensor, *, listen: bool) -> tuple[Tensor, Tensor]:
+def _attention(model: Transformer, layer: int, x: Tensor, clamped: Clamped, *, listen: bool) -> tuple[Tensor, Tensor]:
     """z, where somebody asks for it, else nothing; and the attention output."""
     block = model.blocks[layer]
     heard: list[Tensor] = []
@@ -122,7 +127,7 @@ def _attention(model: Transformer, layer: int, x: Tensor, *, listen: bool) -> tu
         heard.append(z)
 
     with model.hooks(fwd_hooks=[(f"blocks.{layer}.attn.hook_z", keep)] * listen):
-        out = block.attn(*block.attn.qkv(block.ln1(x)), None)
+        out = block.attn(*block.attn.qkv(block.ln1(x)), None, clamped)
     return (heard[0] if heard else out.new_empty(len(x), 0)), out
 
 

@@ -30,7 +30,7 @@ class Gap(NamedTuple):
     clean: float
     corrupt: float
     p: float
-    """One-sided, of no gap: the t test over pairs."""
+    """Two-sided, of no gap: the t test over pairs. A head that denies what it finds makes a gap below 0."""
 
     @property
     def size(self) -> float:
@@ -63,7 +63,7 @@ def copy_gap(model: Transformer, pairs: Pairs) -> Gap:
     p = 1.0
     if n > 1:
         error = max(float(difference.std()), 1e-6) / math.sqrt(n)
-        p = float(stdtr(n - 1, -float(difference.mean()) / error))
+        p = 2 * float(stdtr(n - 1, -abs(float(difference.mean())) / error))
     return Gap(float(clean.mean()), float(corrupt.mean()), p)
 
 

@@ -1,0 +1,31 @@
+"""Clamps: heads whose attention pattern is an ideal one, computed from the tokens, in place of their own.
+
+A clamp is part of the network, not of its training alone: it holds in every forward pass of a run, in training, in
+evaluations and in what is measured of its checkpoints. Source: Singh et al. 2024 ("What needs to go right for an
+induction head?"), who clamp activations throughout training.
+"""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from mechdistill.config._base import Config
+
+Pattern = Literal["previous-token", "two-back", "induction", "duplicate-token"]
+PREVIOUS, TWO_BACK, _, DUPLICATE = get_args(Pattern)
+
+
+class ClampConfig(Config):
+    """One head and the pattern that it is held at; each query pays all its attention to one source."""
+
+    head: Annotated[str, Field(pattern=r"^L\d{1,3}H\d{1,3}$")]
+    """Like L0H0: layer and head, from 0."""
+    pattern: Pattern
+    """previous-token: the position before; induction: the one after the latest earlier copy of the query's token. Their
+    wrong patterns, as hard and as far: two-back, and duplicate-token: that earlier copy itself."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Layer and head."""
+        layer, head = self.head.removeprefix("L").split("H")
+        return int(layer), int(head)
