@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechdistill.analysis import Applied, compare, difference_in_differences, prompt
+    from mechdistill.analysis import Applied, compare, difference_in_differences, prompt, token_matrices
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
     from mechdistill.extend import (
@@ -63,6 +63,7 @@ _HOMES = {
     "routing_signal": "mechdistill.extend",
     "sql": "mechdistill.runs",
     "teacher": "mechdistill.extend",
+    "token_matrices": "mechdistill.analysis",
     "to_transformer_lens": "mechdistill.model",
     "to_transformers": "mechdistill.model",
     "train": "mechdistill.training",
@@ -93,6 +94,7 @@ __all__ = [
     "teacher",
     "to_transformer_lens",
     "to_transformers",
+    "token_matrices",
     "train",
 ]
 

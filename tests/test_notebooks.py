@@ -35,6 +35,7 @@ def test_the_circuit_is_found_by_hand_as_by_our_functions(trained: Experiment, t
     said = "\n".join(map(shown, cells))
     single, first = 4, 4
     assert re.search(rf"'{(single + first) * 2} ablations agree'", said), "the circuit of so short a run is empty"
+    assert re.search(r"\d+ edges agree", said)
     assert "TransformerBridge" in said
     (live,) = [cell for cell in cells if LIVE in tags(cell)]
     assert live.outputs

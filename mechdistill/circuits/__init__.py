@@ -3,6 +3,7 @@
 from mechdistill.circuits._crossed import Crossed, crossed
 from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
+from mechdistill.circuits._matrices import ov_matrix, qk_matrix
 from mechdistill.circuits._measures import (
     measure_ablation,
     measure_circuits,
@@ -65,8 +66,10 @@ __all__ = [
     "measure_scores",
     "names",
     "open_bridge",
+    "ov_matrix",
     "parse_head",
     "probes",
+    "qk_matrix",
     "ranking",
     "replaced",
     "standouts",

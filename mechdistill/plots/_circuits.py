@@ -15,13 +15,15 @@ _PANEL = 380
 _SHOWN = 0.03  # of the gap: weaker edges are not drawn
 _WIDEST = 9.0  # pixels, of an edge that recovers all
 _LOOKS: dict[str, tuple[str, str, str]] = {
-    "q": ("into queries", ARMS[4], "dot"),
+    "q": ("into queries", ARMS[4], "2px,3px"),
     "k": ("into keys", ARMS[1], "solid"),
-    "v": ("into values", ARMS[0], "dash"),
-    "mlp": ("into an MLP", ARMS[2], "longdash"),
-    "logits": ("into logits", ARMS[3], "dashdot"),
+    "v": ("into values", ARMS[0], "9px,3px"),
+    "mlp": ("into an MLP", ARMS[2], "16px,4px"),
+    "logits": ("into logits", ARMS[3], "9px,3px,2px,3px"),
 }
-"""Of what an edge leads into: its name, colour and dash. Edges that take copying away are faint."""
+"""Of what an edge leads into: its name, colour and dash. Edges that take copying away are faint.
+
+Dashes are in pixels: those of plotly's names grow with the width, until a wide short edge is a single dash."""
 _TAKES = "takes away"
 
 
@@ -122,7 +124,7 @@ def _nodes(graph: _Graph, drawn: pd.DataFrame) -> go.Scatter:
         mode="markers+text",
         text=names,
         textfont={"size": 12, "color": inks},
-        marker={"symbol": "square", "size": 42, "color": PAPER, "line": {"width": 1.5, "color": inks}},
+        marker={"symbol": "square", "size": 46, "color": PAPER, "line": {"width": 1.5, "color": inks}},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 
 from mechdistill.circuits import SCORES, ranking
 from mechdistill.plots._cells import Cells, Scale, cells, numbers, scale_of
-from mechdistill.plots._colours import AXIS, BUTTON, BUTTON_INK, FAINT, GRID, INK
+from mechdistill.plots._colours import BUTTON, BUTTON_INK, FAINT
+from mechdistill.plots._slider import slider
 from mechdistill.plots._style import page, styled
 from mechdistill.plots._twins import beside, clear_empty
 from mechdistill.tables import Metric, metric
@@ -80,7 +81,7 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
             )
             for step in steps
         ]
-        figure.update_layout(sliders=[_slider(table, steps)])
+        figure.update_layout(sliders=[slider(table, steps)])
     reading = "Rows are layers, columns heads; darker on a light page, lighter on a dark one: more. "
     reading += "A head does what a score names where it is far above its chance level and null, which hovering gives."
     heading = "What each head does" + ", at the checkpoint that the slider chooses" * moving
@@ -151,27 +152,4 @@ def _menu(names: list[str], maps: list[_Map], title_lines: int) -> dict[str, obj
         "bgcolor": BUTTON,
         "bordercolor": FAINT,
         "font": {"color": BUTTON_INK, "size": 13},
-    }
-
-
-def _slider(table: pd.DataFrame, steps: list[int]) -> dict[str, object]:
-    tokens = dict(zip(table["step"].astype(int), table["tokens"].astype(int), strict=True))
-    return {
-        "active": len(steps) - 1,
-        "currentvalue": {"prefix": "checkpoint: step ", "font": {"color": INK}},
-        "pad": {"t": 45},
-        "font": {"color": INK},
-        "bgcolor": GRID,
-        "activebgcolor": AXIS,
-        "bordercolor": FAINT,
-        "tickcolor": FAINT,
-        "steps": [
-            {
-                "label": str(step),
-                "method": "animate",
-                "args": [[str(step)], {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}],
-                "value": f"{step} ({tokens[step] / 1e6:.2f} M tokens)",
-            }
-            for step in steps
-        ],
     }

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         Need,
         resolve,
     )
-    from mechdistill.tables._schemas import CHECK_TABLE, COMPARISON, METRICS_LOG, RUNS, TRAINED, WORLD
+    from mechdistill.tables._schemas import CHECK_TABLE, COMPARISON, METRICS_LOG, RUNS, TOKEN_MATRICES, TRAINED, WORLD
     from mechdistill.tables._text import p_value, shown
     from mechdistill.tables.checks import CHECKS, Check
     from mechdistill.tables.metrics import (
@@ -92,6 +92,7 @@ _HOMES = {
     "RUN_COLUMNS": "_columns",
     "SECOND": "_columns",
     "THIRD_ON": "_columns",
+    "TOKEN_MATRICES": "_schemas",
     "TRAINED": "_schemas",
     "WORLD": "_schemas",
     "Check": "checks",
@@ -149,6 +150,7 @@ __all__ = [
     "RUN_COLUMNS",
     "SECOND",
     "THIRD_ON",
+    "TOKEN_MATRICES",
     "TRAINED",
     "WORLD",
     "Check",

@@ -43,6 +43,7 @@ _FUNCTIONS = {
     "plugin",
     "to-transformer-lens",
     "to-transformers",
+    "token-matrices",
     "from-transformer-lens",
 }
 _SCORES = {"attention-score", "head-score", "ablation", "measure", "metric"}

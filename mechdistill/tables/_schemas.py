@@ -2,6 +2,8 @@
 
 from mechdistill.tables._columns import (
     BUCKET,
+    HEAD,
+    LAYER,
     METRIC,
     METRIC_COLUMNS,
     OCCURRENCE,
@@ -96,3 +98,20 @@ CHECK_TABLE = Table(
 
 RUNS = Table("runs", (*RUN_COLUMNS, *(c for c in TRAINED.columns if c.name in ("state", "seconds", "path"))))
 """What `runs list` says of each run, besides its experiment."""
+
+TOKEN_MATRICES = Table(
+    "token-matrices",
+    (
+        *RUN_COLUMNS,
+        Column("matrix", "string", "QK (query × source) or OV (source × next token)"),
+        LAYER,
+        HEAD,
+        Column("source_layer", "Int64", "of an earlier head through which keys are read; null: keys read the tokens"),
+        Column("source_head", "Int64", "likewise: its head"),
+        Column("row", "string", "symbol of the token at the query (QK) or at the source (OV)"),
+        Column("column", "string", "symbol of the token at the source, or before it (QK), or of the next (OV)"),
+        Column("trigger", "boolean", "whether the row's token is a trigger in every sequence"),
+        Column("value", "float64", "logits up to the norms' scales, less the row's mean"),
+    ),
+)
+"""A head's full circuits, token by token, at a few checkpoints."""
