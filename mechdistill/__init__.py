@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechdistill.analysis import Applied, compare, difference_in_differences, prompt, token_matrices
+    from mechdistill.analysis import Applied, compare, difference_in_differences, match_heads, prompt, token_matrices
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
     from mechdistill.extend import (
@@ -55,6 +55,7 @@ _HOMES = {
     "head_score": "mechdistill.extend",
     "load": "mechdistill.runs",
     "load_experiment": "mechdistill.config",
+    "match_heads": "mechdistill.analysis",
     "measure": "mechdistill.extend",
     "metric": "mechdistill.extend",
     "plugin": "mechdistill.plugins",
@@ -84,6 +85,7 @@ __all__ = [
     "head_score",
     "load",
     "load_experiment",
+    "match_heads",
     "measure",
     "metric",
     "plugin",

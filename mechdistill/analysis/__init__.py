@@ -4,6 +4,7 @@ from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
 from mechdistill.analysis._differences import difference_in_differences
+from mechdistill.analysis._match import match_heads
 from mechdistill.analysis._matrices import token_matrices
 from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
@@ -21,6 +22,7 @@ __all__ = [
     "definitions",
     "difference_in_differences",
     "formation_threshold",
+    "match_heads",
     "measured",
     "outcomes",
     "progress",

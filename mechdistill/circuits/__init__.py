@@ -3,6 +3,7 @@
 from mechdistill.circuits._crossed import Crossed, crossed
 from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
+from mechdistill.circuits._matching import Shapes, Similarity, match_heads, matches, shapes
 from mechdistill.circuits._matrices import ov_matrix, qk_matrix
 from mechdistill.circuits._measures import (
     measure_ablation,
@@ -49,6 +50,8 @@ __all__ = [
     "Probes",
     "Score",
     "Scored",
+    "Shapes",
+    "Similarity",
     "ablate",
     "ablated",
     "attention_score",
@@ -60,6 +63,8 @@ __all__ = [
     "foreign_scores",
     "head_score",
     "head_scores",
+    "match_heads",
+    "matches",
     "measure_ablation",
     "measure_circuits",
     "measure_foreign",
@@ -72,6 +77,7 @@ __all__ = [
     "qk_matrix",
     "ranking",
     "replaced",
+    "shapes",
     "standouts",
     "targets",
     "wiring",

@@ -13,6 +13,7 @@ import typer
 
 from mechdistill.cli._compare import compare
 from mechdistill.cli._list import list_runs
+from mechdistill.cli._match import match
 from mechdistill.cli._measure import command
 from mechdistill.cli._plugins import HELP
 from mechdistill.cli._presets import presets
@@ -34,6 +35,7 @@ def app() -> typer.Typer:
         "train": train,
         **{name: command(measure) for name, measure in MEASURES.items()},
         "compare": compare,
+        "match": match,
         "report": report,
         "sandbox": sandbox,
         "publish": publish,

@@ -15,6 +15,7 @@ from mechdistill.plots._excess import copy_excess_figure
 from mechdistill.plots._figures import FIGURES, Drawing, drawings, figure
 from mechdistill.plots._files import DARK_SCRIPT, PAGE, PICTURES, browser, to_bytes, to_html
 from mechdistill.plots._heads import induction_scores_figure
+from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._matrices import token_matrices_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._plain import plain_figure
@@ -44,6 +45,7 @@ __all__ = [
     "head_outputs_figure",
     "induction_scores_figure",
     "layer_outputs_figure",
+    "matching_figure",
     "plain_figure",
     "routing_figure",
     "row_curves_figure",

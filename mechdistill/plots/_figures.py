@@ -20,6 +20,7 @@ from mechdistill.plots._copying import copying_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
 from mechdistill.plots._excess import copy_excess_figure
 from mechdistill.plots._heads import induction_scores_figure
+from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._routing import routing_figure
@@ -30,6 +31,7 @@ from mechdistill.tables import (
     CIRCUITS,
     COMPARISON,
     INDUCTION_SCORES,
+    MATCHES,
     MEASURES,
     METRICS_LOG,
     ROW_CURVES,
@@ -74,6 +76,7 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("layer-outputs", "After which layer it is known", _SCORES, layer_outputs_figure, checkpoint="all"),
         Drawing("ablation", "What the heads are needed for", (ABLATE.name,), ablation_figure, per_run=True),
         Drawing("circuits", "Which head reads what of which", (CIRCUITS.name,), circuits_figure, per_run=True),
+        Drawing("matching", "Whose heads do what whose heads do", (MATCHES.name,), matching_figure, per_run=True),
         Drawing("rows", "How each row is learned", (ROW_CURVES.name,), row_curves_figure),
         Drawing("copy-excess-by-occurrence", "What copying costs", (ROW_CURVES.name,), copy_excess_figure),
         Drawing("routing", "What routing picks", (METRICS_LOG.name,), routing_figure),

@@ -11,10 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill import plots
-from mechdistill.analysis import Applied, arms, compared
+from mechdistill.analysis import Applied, arms, compared, match_heads
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
-from mechdistill.tables import COMPARISON, MEASURES, METRICS_LOG, arms_of, with_arms
+from mechdistill.tables import COMPARISON, MATCHES, MEASURES, METRICS_LOG, arms_of, with_arms
 
 _ABSOLUTE = re.compile(r"(?<![\w.])(?:[A-Za-z]:\\|[/\\~])(?:[^\s/\\:;,()'\"]+[/\\])+([^\s/\\:;,()'\"]+)")
 """A path of this machine, of which the page, which goes to other people, keeps the last part."""
@@ -100,15 +100,20 @@ class Material:
             return with_arms(pd.concat([run.metrics() for run in self.runs], ignore_index=True), arms(self._target))
         if name == COMPARISON.name:
             return self._compared()
+        if name == MATCHES.name:
+            return match_heads(self._experiment("match its heads with"))
         return Applied(MEASURES[name])(self._target, checkpoint, fresh=self._fresh)
 
     def _compared(self) -> pd.DataFrame:
-        if isinstance(self._target, Run):
-            raise MechdistillError(f"{self._target.name}: one run has no twin to compare it with")
-        found = compared(self._target)
+        found = compared(self._experiment("compare it with"))
         for line in found.left_out:
             self.remark(f"{COMPARISON.name}: {line}")
         return found.table
+
+    def _experiment(self, what: str) -> Experiment:
+        if isinstance(self._target, Run):
+            raise MechdistillError(f"{self._target.name}: one run has no twin to {what}")
+        return self._target
 
     def remark(self, text: str) -> None:
         """Note what was left out, once."""

@@ -50,7 +50,16 @@ if TYPE_CHECKING:
         Need,
         resolve,
     )
-    from mechdistill.tables._schemas import CHECK_TABLE, COMPARISON, METRICS_LOG, RUNS, TOKEN_MATRICES, TRAINED, WORLD
+    from mechdistill.tables._schemas import (
+        CHECK_TABLE,
+        COMPARISON,
+        MATCHES,
+        METRICS_LOG,
+        RUNS,
+        TOKEN_MATRICES,
+        TRAINED,
+        WORLD,
+    )
     from mechdistill.tables._text import p_value, shown
     from mechdistill.tables.checks import CHECKS, Check
     from mechdistill.tables.metrics import (
@@ -71,6 +80,7 @@ _HOMES = {
     "CHECKS": "checks",
     "CHECK_TABLE": "_schemas",
     "COMPARISON": "_schemas",
+    "MATCHES": "_schemas",
     "FIRST": "_columns",
     "HEAD": "_columns",
     "HEADLINES": "metrics",
@@ -135,6 +145,7 @@ __all__ = [
     "INDUCTION_SCORES",
     "LATER",
     "LAYER",
+    "MATCHES",
     "MEASURES",
     "METRIC",
     "METRICS",

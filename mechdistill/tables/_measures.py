@@ -31,13 +31,26 @@ Need = Literal["heads", "triggers", "oracle"]
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 
-_COMMANDS = {"train", "compare", "sandbox", "publish", "presets", "runs", "metrics", "report", "claims", "checks"}
+_COMMANDS = {
+    "train",
+    "compare",
+    "sandbox",
+    "publish",
+    "match",
+    "presets",
+    "runs",
+    "metrics",
+    "report",
+    "claims",
+    "checks",
+}
 _FUNCTIONS = {
     "checks",
     "difference-in-differences",
     "explore",
     "load",
     "load-experiment",
+    "match-heads",
     "prompt",
     "sql",
     "plugin",

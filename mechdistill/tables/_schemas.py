@@ -65,6 +65,27 @@ COMPARISON = Table(
 )
 """One row an outcome and arm; in the outcome's unit, null without an interval."""
 
+MATCHES = Table(
+    "match",
+    (
+        Column("other", "string", "the run that it is matched with, like `run`"),
+        Column("other_step", "Int64", "optimiser steps that one had taken"),
+        Column("relation", "string", "of the other run to this one: teacher, twin, or chosen"),
+        *METRIC_COLUMNS,
+        Column("layer", "Int64", "layer of the head, from 0; null: the mean over matched heads"),
+        HEAD,
+        Column("other_layer", "Int64", "layer of the other run's head; null likewise"),
+        Column("other_head", "Int64", "that head within its layer"),
+        Column("matched", "boolean", "whether the best one-to-one assignment pairs these two"),
+        Column("untrained", "float64", "of a match: mean similarity to what untrained networks match it with"),
+        Column("p", "float64", "share of untrained networks of which any match comes as high; small: not by chance"),
+        Column("shuffled", "float64", "of a match: mean similarity once the other's sequences are shuffled, rematched"),
+        Column("p_shuffled", "float64", "share of shuffles that come as high, times matched heads; 1: position alone"),
+        Column("relabelled", "float64", "of a match: mean similarity over all labellings of the other's heads"),
+    ),
+)
+"""One row a pair of heads, the run's columns in front, and one of each pair of runs."""
+
 TRAINED = Table(
     "train",
     (

@@ -131,6 +131,9 @@ ORACLE_COPY_ACCURACY = _share("oracle-copy-accuracy", "oracle's copy accuracy", 
 # over a whole run
 FORMATION = Metric("formation-tokens", "tokens until copying forms", "tokens", better="lower")
 
+# two models, head by head
+PATTERN_SIMILARITY = Metric("pattern-similarity", "similarity of attention", "", -1.0, 1.0, "0 but for position")
+
 METRICS: Registry[Metric] = Registry("metric", [m for m in list(globals().values()) if isinstance(m, Metric)])
 """By name."""
 

@@ -33,6 +33,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "row-curves": _of_arms(md.row_curves(run)),
         "ablate": _of_arms(md.ablate(run)),
         "circuits": _of_arms(md.wiring(run)),
+        "match": _of_arms(md.match_heads(run, run)),
     }
 
 

@@ -1,0 +1,71 @@
+"""`mechdistill match`: whose heads do what whose heads do, as a table, a figure or JSON."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width
+from mechdistill.cli._present import Output, present
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mechdistill.cli._grid import Grid
+
+
+def match(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An experiment directory, or a run.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A run whose heads the first run's are matched with.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(metavar="last|STEP", help="Of both; of a teacher the last.")] = "last",
+    json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
+    width: Width = None,
+    table: TableFile = None,
+) -> None:
+    """Match heads: each student's with its teacher's and its twins', or those of two runs, beside what chance gives."""
+    from mechdistill.runs import FIGURES, check_directory
+
+    output = Output(json, figure, no_figure, width, table).check()
+    for path in (directory, other or directory):
+        check_directory(path)  # before torch is imported
+    from mechdistill import analysis, plots
+    from mechdistill.cli._arguments import parse_checkpoint
+    from mechdistill.runs import load
+
+    result = analysis.match_heads(
+        load(directory), load(other) if other else None, cast(Any, parse_checkpoint(checkpoint))
+    )
+    present(
+        result,
+        lambda: _tables(result),
+        lambda: plots.matching_figure(result),
+        directory / FIGURES / "match.html",
+        output,
+    )
+
+
+def _tables(result: "pd.DataFrame") -> "Iterator[Grid]":
+    import pandas as pd
+
+    from mechdistill.circuits import Head
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import p_value
+
+    columns = ["head", "matched with", "similarity", "untrained", "p", "shuffled", "p (shuffled)", "any labelling"]
+    for (run, step, other, other_step), part in result.groupby(["run", "step", "other", "other_step"], sort=False):
+        rows: list[list[str]] = []
+        for row in part[part["matched"]].to_dict("records"):
+            heads = ["all", ""]
+            if pd.notna(row["layer"]):
+                heads = [str(Head(int(row[f"{whose}layer"]), int(row[f"{whose}head"]))) for whose in ("", "other_")]
+            null = [number(row["untrained"], 3), p_value(row["p"]), number(row["shuffled"], 3)]
+            rows.append(
+                [*heads, number(row["value"], 3), *null, p_value(row["p_shuffled"]), number(row["relabelled"], 3)]
+            )
+        yield table(f"{run} @{step} with {other} @{other_step}", columns, rows, right=2)
