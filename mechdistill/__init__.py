@@ -13,7 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechdistill.analysis import Applied, compare, difference_in_differences, match_heads, prompt, token_matrices
+    from mechdistill.analysis import (
+        Applied,
+        compare,
+        compare_dynamics,
+        difference_in_differences,
+        dynamics,
+        early_warning,
+        match_heads,
+        prompt,
+        token_matrices,
+    )
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
     from mechdistill.extend import (
@@ -48,8 +58,11 @@ _HOMES = {
     "attention_score": "mechdistill.extend",
     "checks": "mechdistill.training",
     "compare": "mechdistill.analysis",
+    "compare_dynamics": "mechdistill.analysis",
     "difference_in_differences": "mechdistill.analysis",
     "divergence": "mechdistill.extend",
+    "dynamics": "mechdistill.analysis",
+    "early_warning": "mechdistill.analysis",
     "explore": "mechdistill.report",
     "from_transformer_lens": "mechdistill.model",
     "head_score": "mechdistill.extend",
@@ -78,8 +91,11 @@ __all__ = [
     "attention_score",
     "checks",
     "compare",
+    "compare_dynamics",
     "difference_in_differences",
     "divergence",
+    "dynamics",
+    "early_warning",
     "explore",
     "from_transformer_lens",
     "head_score",

@@ -4,6 +4,14 @@ from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
 from mechdistill.analysis._differences import difference_in_differences
+from mechdistill.analysis._dynamics import (
+    Dynamics,
+    all_dynamics,
+    compare_dynamics,
+    dynamics,
+    dynamics_of,
+    early_warning,
+)
 from mechdistill.analysis._match import match_heads
 from mechdistill.analysis._matrices import token_matrices
 from mechdistill.analysis._progress import progress
@@ -15,12 +23,18 @@ __all__ = [
     "Applied",
     "Checkpoint",
     "Comparison",
+    "Dynamics",
     "Prompt",
+    "all_dynamics",
     "arms",
     "compare",
+    "compare_dynamics",
     "compared",
     "definitions",
     "difference_in_differences",
+    "dynamics",
+    "dynamics_of",
+    "early_warning",
     "formation_threshold",
     "match_heads",
     "measured",

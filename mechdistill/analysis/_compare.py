@@ -91,7 +91,7 @@ def _check(first: Any, second: Any, baseline: Any, formed: Any) -> None:
 
 def _within(experiment: Experiment, baseline: str | None, formed: float | None) -> Comparison:
     """Every arm of an experiment against its baseline."""
-    baseline = _usual_baseline(experiment) if baseline is None else baseline
+    baseline = usual_baseline(experiment) if baseline is None else baseline
     found = entries(experiment)
     finished = sorted({entry.arm for entry in found if entry.use == USED})
     if baseline not in finished:
@@ -216,6 +216,7 @@ def _primaries() -> list[str]:
     return [outcome.name for outcome in OUTCOMES.values() if outcome.primary]
 
 
-def _usual_baseline(experiment: Experiment) -> str:
+def usual_baseline(experiment: Experiment) -> str:
+    """The arm `spt`, or the first that does not distil."""
     arms = experiment.config.arms
     return "spt" if "spt" in arms else next((name for name, arm in arms.items() if not arm.distils), next(iter(arms)))

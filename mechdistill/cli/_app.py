@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mechdistill.cli._compare import compare
+from mechdistill.cli._dynamics import dynamics
 from mechdistill.cli._list import list_runs
 from mechdistill.cli._match import match
 from mechdistill.cli._measure import command
@@ -36,6 +37,7 @@ def app() -> typer.Typer:
         **{name: command(measure) for name, measure in MEASURES.items()},
         "compare": compare,
         "match": match,
+        "dynamics": dynamics,
         "report": report,
         "sandbox": sandbox,
         "publish": publish,

@@ -18,7 +18,9 @@ from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
+from mechdistill.plots._early import early_warning_figure
 from mechdistill.plots._excess import copy_excess_figure
+from mechdistill.plots._formation import formation_figure
 from mechdistill.plots._heads import induction_scores_figure
 from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
@@ -30,6 +32,8 @@ from mechdistill.tables import (
     ABLATE,
     CIRCUITS,
     COMPARISON,
+    DYNAMICS,
+    EARLY_WARNING,
     INDUCTION_SCORES,
     MATCHES,
     MEASURES,
@@ -49,7 +53,7 @@ class Drawing:
     heading: str
     """What it shows, in a few words."""
     tables: tuple[str, ...]
-    """Names of the tables that it takes, in this order: measures, `metrics` of all runs, `compare`."""
+    """Names of the tables that it takes, in this order: measures, `metrics` of all runs, `compare`, `dynamics`, ..."""
     draw: Callable[..., go.Figure | None]
     """Those tables -> the figure, or None where there is nothing to draw."""
     per_run: bool = False
@@ -74,6 +78,8 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("composition", "Which heads read which", _SCORES, composition_figure, per_run=True, checkpoint="all"),
         Drawing("head-outputs", "What each head says", _SCORES, head_outputs_figure, per_run=True, checkpoint="all"),
         Drawing("layer-outputs", "After which layer it is known", _SCORES, layer_outputs_figure, checkpoint="all"),
+        Drawing("formation", "Which part forms first", (DYNAMICS.name,), formation_figure),
+        Drawing("early-warning", "What says early when copying will form", (EARLY_WARNING.name,), early_warning_figure),
         Drawing("ablation", "What the heads are needed for", (ABLATE.name,), ablation_figure, per_run=True),
         Drawing("circuits", "Which head reads what of which", (CIRCUITS.name,), circuits_figure, per_run=True),
         Drawing("matching", "Whose heads do what whose heads do", (MATCHES.name,), matching_figure, per_run=True),

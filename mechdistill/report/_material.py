@@ -11,10 +11,20 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill import plots
-from mechdistill.analysis import Applied, arms, compared, match_heads
+from mechdistill.analysis import Applied, Dynamics, arms, compared, dynamics_of, match_heads
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
-from mechdistill.tables import COMPARISON, MATCHES, MEASURES, METRICS_LOG, arms_of, with_arms
+from mechdistill.tables import (
+    COMPARISON,
+    DYNAMICS,
+    EARLY_WARNING,
+    INDUCTION_SCORES,
+    MATCHES,
+    MEASURES,
+    METRICS_LOG,
+    arms_of,
+    with_arms,
+)
 
 _ABSOLUTE = re.compile(r"(?<![\w.])(?:[A-Za-z]:\\|[/\\~])(?:[^\s/\\:;,()'\"]+[/\\])+([^\s/\\:;,()'\"]+)")
 """A path of this machine, of which the page, which goes to other people, keeps the last part."""
@@ -102,6 +112,10 @@ class Material:
             return self._compared()
         if name == MATCHES.name:
             return match_heads(self._experiment("match its heads with"))
+        if name == DYNAMICS.name:
+            return self._dynamics().runs
+        if name == EARLY_WARNING.name:
+            return self._dynamics().warning
         return Applied(MEASURES[name])(self._target, checkpoint, fresh=self._fresh)
 
     def _compared(self) -> pd.DataFrame:
@@ -114,6 +128,12 @@ class Material:
         if isinstance(self._target, Run):
             raise MechdistillError(f"{self._target.name}: one run has no twin to {what}")
         return self._target
+
+    def _dynamics(self) -> Dynamics:
+        found = dynamics_of(self._target, self.table(INDUCTION_SCORES.name, "all"), self.table(METRICS_LOG.name))
+        for line in found.left_out:
+            self.remark(f"{DYNAMICS.name}: {line}")
+        return found
 
     def remark(self, text: str) -> None:
         """Note what was left out, once."""

@@ -3,6 +3,8 @@
 from mechdistill.stats._checks import Taught, manipulation_checks
 from mechdistill.stats._compare import adjusted, compare_formation, compare_twins
 from mechdistill.stats._differences import Contrast, difference_in_differences
+from mechdistill.stats._dynamics import compare_dynamics, dynamics, rise_time
+from mechdistill.stats._early import MIN_SEEDS, early_warning, held_out_predictions
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
 from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
@@ -12,6 +14,7 @@ from mechdistill.stats._twins import students
 
 __all__ = [
     "MIN_PAIRS",
+    "MIN_SEEDS",
     "Contrast",
     "Interval",
     "Paired",
@@ -19,16 +22,21 @@ __all__ = [
     "Taught",
     "adjusted",
     "bca",
+    "compare_dynamics",
     "compare_formation",
     "compare_twins",
     "difference_in_differences",
+    "dynamics",
+    "early_warning",
     "formation_ratio",
     "formation_steps",
+    "held_out_predictions",
     "holm",
     "manipulation_checks",
     "paired",
     "ratio_of_means",
     "restricted_mean",
     "restricted_steps",
+    "rise_time",
     "students",
 ]

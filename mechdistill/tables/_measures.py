@@ -34,9 +34,10 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 _COMMANDS = {
     "train",
     "compare",
+    "match",
+    "dynamics",
     "sandbox",
     "publish",
-    "match",
     "presets",
     "runs",
     "metrics",
@@ -47,6 +48,8 @@ _COMMANDS = {
 _FUNCTIONS = {
     "checks",
     "difference-in-differences",
+    "compare-dynamics",
+    "early-warning",
     "explore",
     "load",
     "load-experiment",

@@ -86,6 +86,58 @@ MATCHES = Table(
 )
 """One row a pair of heads, the run's columns in front, and one of each pair of runs."""
 
+DYNAMICS = Table(
+    "dynamics",
+    (
+        *(c for c in RUN_COLUMNS if c.name in ("run", "arm", "seed")),
+        Column("metric", "string", "the part: a score, of the head furthest beyond its null, or copy accuracy"),
+        Column("formed", "boolean", "whether it has formed; false: not by the last evaluation"),
+        Column("step", "Int64", "formation step, first of three evaluations at the threshold; not formed: the last"),
+        Column("tokens", "Int64", "predictions trained on by then"),
+        Column("before", "Int64", "last evaluation before that step: it formed in between; null: none, or not formed"),
+        Column(
+            "crossing", "float64", "where the straight line from there to it passes the threshold; null: not formed"
+        ),
+        Column("threshold", "float64", "from which value on it has formed; null: it never rises enough to have one"),
+        Column("end", "float64", "last value: of a score, how far it is beyond its null"),
+        Column("rise", "float64", "steps from 10 % to 90 % of the way from first to last value; null: not formed"),
+        Column("order", "Int64", "place among the parts of the copy circuit, 1 first; null: no such part, not formed"),
+        Column("lead", "float64", "steps from its crossing to that of copy accuracy; null: either has not formed"),
+        Column("last", "Int64", "step of the last evaluation: how far it was followed"),
+    ),
+)
+"""When each part of a run forms: one row a run and part."""
+
+DYNAMICS_TWINS = Table(
+    "dynamics-twins",
+    (
+        *(c for c in DYNAMICS.columns if c.name == "metric"),
+        Column("what", "string", "column of `dynamics` that is compared: crossing, rise or lead"),
+        *(c for c in COMPARISON.columns if c.name != "metric"),
+    ),
+)
+"""Every arm against its baseline, twin by twin: one row an arm, a part and what is compared, in steps."""
+
+EARLY_WARNING = Table(
+    "early-warning",
+    (
+        Column("arm", "string", "treatment"),
+        Column("metric", "string", "the predictor: a score, of the head furthest beyond its null, or copy accuracy"),
+        Column("share", "float64", "of training after which it is taken"),
+        Column("seen", "Int64", "step of that evaluation, the last one of any seed"),
+        Column("n", "Int64", "seeds, each predicted from the others"),
+        Column("already", "Int64", "seeds in which copying had formed by then: no early warning of those"),
+        Column("censored", "Int64", "seeds in which it does not form at all: they count as the last evaluation"),
+        Column("error", "float64", "mean absolute error of the line fitted to the other seeds, steps"),
+        Column("baseline_error", "float64", "that of the mean of the others, steps"),
+        Column("skill", "float64", "1 - error / baseline_error: 1 exact, 0 no better than the mean, below 0 worse"),
+        Column("p", "float64", "how often so small an error comes about with predictors dealt out at random"),
+        Column("p_holm", "float64", "the same, adjusted for all predictors and shares of the arm"),
+        Column("note", "string", "why there is no prediction; null if there is one"),
+    ),
+)
+"""What predicts when copying forms: one row an arm, predictor and share of training."""
+
 TRAINED = Table(
     "train",
     (

@@ -8,7 +8,7 @@ import mechdistill as md
 from mechdistill.evals import describe
 from mechdistill.plots import drawings, induction_scores_figure, plain_figure, sandbox_figure
 from mechdistill.runs import Run
-from mechdistill.stats import compare_twins
+from mechdistill.stats import compare_twins, dynamics, early_warning
 from mechdistill.tables import LATER, MEASURES, last_step, metrics, with_arms
 from mechdistill.world import KnownWorld
 
@@ -30,11 +30,31 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "metrics": _of_arms(_routing(run.metrics())),
         "compare": with_arms(compare_twins(differences, "spt"), ARMS),
         "induction-scores": _of_arms(md.induction_scores(run, "all")),
+        **_dynamics(),
         "row-curves": _of_arms(md.row_curves(run)),
         "ablate": _of_arms(md.ablate(run)),
         "circuits": _of_arms(md.wiring(run)),
         "match": _of_arms(md.match_heads(run, run)),
     }
+
+
+def _dynamics() -> dict[str, pd.DataFrame]:
+    """Of logistic curves, of which one arm's do not form."""
+    steps, parts = np.arange(0, 200, 5), ("trigger-lookup", "copy-accuracy")
+    curves = pd.concat(
+        [
+            pd.DataFrame({"run": f"{arm}/seed-{seed}", "arm": arm, "seed": seed, "metric": part, "step": steps}).assign(
+                value=(arm != "other") / (1 + np.exp(-0.1 * (steps - 60 - 9 * i - 7 * j - 3 * seed)))
+            )
+            for i, arm in enumerate(ARMS)
+            for seed in range(4)
+            for j, part in enumerate(parts)
+        ],
+        ignore_index=True,
+    ).assign(tokens=lambda rows: rows["step"] * 64)
+    table = dynamics(curves, parts, "copy-accuracy", {"copy-accuracy": 0.5}, 0.1)
+    warning = early_warning(curves, table[table["metric"] == "copy-accuracy"])
+    return {"dynamics": with_arms(table, ARMS), "early-warning": with_arms(warning, ARMS)}
 
 
 def figures(

@@ -1,0 +1,139 @@
+"""`mechdistill dynamics`: when each part forms, how arms differ in it, and what says it early."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, NoFigure, TableFile, Width
+from mechdistill.cli._present import Output, present
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mechdistill.analysis import Dynamics
+    from mechdistill.cli._grid import Grid
+
+Rows = Literal["runs", "twins", "early-warning"]
+
+
+def dynamics(
+    directory: Directory,
+    rows: Annotated[
+        Rows, typer.Option(help="Which of the three tables --json and --table give; the terminal shows all.")
+    ] = "runs",
+    baseline: Annotated[str | None, typer.Option(metavar="ARM", help="The arm to compare with; default: spt.")] = None,
+    formed: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ACCURACY", min=0, max=1, help="Copy accuracy at which copying has formed; default: half-way."
+        ),
+    ] = None,
+    beyond: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            min=0,
+            max=1,
+            help="How far beyond its null a score has formed; default: half of the run's own last value.",
+        ),
+    ] = None,
+    json: Json = False,
+    figure: FigureFile = None,
+    no_figure: NoFigure = False,
+    width: Width = None,
+    table: TableFile = None,
+    no_cache: Fresh = False,
+) -> None:
+    """When each part of the copy circuit forms, which comes first, how arms differ in it, and what says it early."""
+    from mechdistill.runs import FIGURES, check_directory
+
+    output = Output(json, figure, no_figure, width, table).check()
+    check_directory(directory)  # before torch is imported
+    from mechdistill import analysis, plots
+    from mechdistill.cli._console import stderr
+    from mechdistill.errors import MechdistillError
+    from mechdistill.runs import load
+
+    found = analysis.all_dynamics(load(directory), baseline=baseline, formed=formed, beyond=beyond, fresh=no_cache)
+    result = {"runs": found.runs, "twins": found.twins, "early-warning": found.warning}[rows]
+    draw = plots.early_warning_figure if rows == "early-warning" else plots.formation_figure
+
+    def drawn() -> Any:
+        made = draw(found.warning if rows == "early-warning" else found.runs)
+        if made is None:
+            raise MechdistillError(f"{rows}: there is nothing to draw; leave --figure out")
+        return made
+
+    name = "early-warning" if rows == "early-warning" else "dynamics"
+    present(result, lambda: _tables(found), drawn, directory / FIGURES / f"{name}.html", output)
+    for line in found.left_out:
+        stderr.print(line)
+
+
+def _tables(found: "Dynamics") -> "Iterator[Grid]":
+    yield _runs(found.runs)
+    if len(found.twins):
+        yield _twins(found.twins)
+    if len(found.warning):
+        yield _warning(found.warning)
+
+
+def _runs(runs: "pd.DataFrame") -> "Grid":
+    """One line a part and arm: means over the seeds in which it forms."""
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+
+    lines: list[list[str]] = []
+    for (metric, arm), of_arm in runs.groupby(["metric", "arm"], sort=False):
+        formed = of_arm[of_arm["formed"]]
+        means = [formed[column].astype("Float64").mean() for column in ("crossing", "rise", "lead", "order")]
+        spread = formed["crossing"].std() if len(formed) > 1 else None
+        cells = [number(value, digits) for value, digits in zip(means, (0, 0, 0, 1), strict=True)]
+        lines.append(
+            [str(metric), str(arm), f"{len(formed)} of {len(of_arm)}", cells[0], number(spread, 0), *cells[1:]]
+        )
+    columns = ["part", "arm", "formed", "at step", "sd", "rise", "before copying", "order"]
+    return table("when each part forms, steps, means over seeds", columns, lines, right=2, drop=("sd", "order", "rise"))
+
+
+def _twins(twins: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import p_value
+
+    lines: list[list[str]] = []
+    for row in twins.dropna(subset="difference").to_dict("records"):
+        low, high = number(row["low"], 0), number(row["high"], 0)
+        interval = low if low == "-" else f"{low} to {high}"
+        ends = [interval, p_value(row["p"]), p_value(row["p_holm"])]
+        lines.append([row["metric"], row["what"], row["arm"], str(row["n"]), number(row["difference"], 0), *ends])
+    columns = ["part", "what", "arm", "pairs", "difference", "95 % interval", "p (t)", "p (Holm)"]
+    title = f"arm minus {twins['baseline'].iloc[0]}, steps"
+    return table(title, columns, lines, right=3, drop=("p (Holm)", "pairs"))
+
+
+def _warning(warning: "pd.DataFrame") -> "Grid":
+    from mechdistill.cli._grid import table
+    from mechdistill.cli._print import number
+    from mechdistill.tables import p_value
+
+    lines = [
+        [
+            row["arm"],
+            row["metric"],
+            f"{row['share']:.0%}",
+            str(row["n"]),
+            str(row["already"]),
+            number(row["error"], 1),
+            number(row["baseline_error"], 1),
+            number(row["skill"], 2),
+            p_value(row["p"]),
+            p_value(row["p_holm"]),
+        ]
+        for row in warning.to_dict("records")
+    ]
+    notes = sorted(set(warning["note"].dropna()))
+    columns = ["arm", "from", "at", "seeds", "already formed", "error", "of the mean", "skill", "p", "p (Holm)"]
+    title = "formation step of an unseen seed, from a score early in training" + f" ({'; '.join(notes)})" * bool(notes)
+    return table(title, columns, lines, right=2, drop=("p (Holm)", "seeds"))
