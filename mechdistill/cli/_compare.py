@@ -33,6 +33,16 @@ def compare(
             help="Copy accuracy at which the copy circuit has formed; default: half-way to the oracle's.",
         ),
     ] = None,
+    contrast: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARM:ARM",
+            help="Instead: one arm minus another, beyond the same of --beyond, by seed.",
+        ),
+    ] = None,
+    beyond: Annotated[
+        str | None, typer.Option(metavar="ARM:ARM", help="The two arms that --contrast is held against.")
+    ] = None,
     json: Json = False,
     figure: FigureFile = None,
     no_figure: NoFigure = False,
@@ -51,10 +61,15 @@ def compare(
 
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
+    contrasts = _contrasts(contrast, beyond, alone=other is None and baseline is None)
     first, second = _experiment(directory), _experiment(other) if other else None
     with analysis.progress("compare"):
-        compared = analysis.compared(first, second, baseline=baseline, formed=formed)
-    result = compared.table
+        if contrasts is not None:
+            compared = None
+            result = analysis.difference_in_differences(first, *contrasts, formed=formed)
+        else:
+            compared = analysis.compared(first, second, baseline=baseline, formed=formed)
+            result = compared.table
 
     def tables() -> "Iterator[Grid]":
         for metric, part in result.groupby("metric", sort=False):
@@ -66,14 +81,35 @@ def compare(
         result,
         tables,
         lambda: plots.comparison_figure(result),
-        directory / FIGURES / "compare.html",
+        directory / FIGURES / ("compare.html" if contrasts is None else "contrast.html"),
         output,
     )
     for line in [] if json else _inconclusive(result):
         stderr.print(line)
-    stderr.print(f"used: {compared.used} of the {compared.named} runs that the experiment names")
-    for line in compared.left_out:
-        stderr.print(line)
+    if compared is not None:
+        stderr.print(f"used: {compared.used} of the {compared.named} runs that the experiment names")
+        for line in compared.left_out:
+            stderr.print(line)
+
+
+def _contrasts(contrast: str | None, beyond: str | None, alone: bool) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Both pairs of arms, or None where neither is given."""
+    if contrast is None and beyond is None:
+        return None
+    if contrast is None or beyond is None:
+        given = f"--contrast {contrast}" if beyond is None else f"--beyond {beyond}"
+        raise MechdistillError(f"{given}: is half of a difference of differences; give --contrast and --beyond")
+    if not alone:
+        raise MechdistillError(f"--contrast {contrast}: names its own arms; leave --baseline and the second DIR out")
+    return _pair("contrast", contrast), _pair("beyond", beyond)
+
+
+def _pair(option: str, given: str) -> tuple[str, str]:
+    match given.split(":"):
+        case [arm, baseline] if arm and baseline:
+            return arm, baseline
+        case _:
+            raise MechdistillError(f"--{option} {given}: must be two arms, like dpt-90:spt")
 
 
 def _experiment(path: Path) -> "Experiment":

@@ -10,7 +10,7 @@ import mechdistill as md
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
 from mechdistill.training import train
-from tests.helpers import micro, only
+from tests.helpers import mechdistill, micro, only
 
 ARMS = ("dpt-wrong", "spt-wrong", "dpt", "spt")
 
@@ -42,6 +42,30 @@ def test_it_is_what_the_logs_say(clamped: Experiment) -> None:
     assert row["n"] == 4
     assert row["difference"] == pytest.approx(((a - b) - (c - d)).mean(), abs=1e-9)
     assert row["low"] < row["difference"] < row["high"]
+
+
+def test_the_command_prints_and_draws_it(clamped: Experiment) -> None:
+    asked = ["compare", clamped.path, "--contrast", "dpt-wrong:spt-wrong", "--beyond", "dpt:spt"]
+    shown, raw = mechdistill(*asked), mechdistill(*asked, "--json")
+    assert shown.returncode == raw.returncode == 0, shown.stderr + raw.stderr
+    assert "dpt-wrong - spt-wrong" in shown.stdout
+    assert (clamped.path / "figures/contrast.html").is_file()
+    rows = {row["metric"]: row["difference"] for row in json.loads(raw.stdout)["rows"]}
+    table = md.difference_in_differences(clamped, ARMS[:2], ARMS[2:])
+    assert rows == pytest.approx(dict(zip(table["metric"], table["difference"], strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--contrast", "dpt:spt"], "--contrast dpt:spt: is half"),
+        (["--contrast", "dpt", "--beyond", "dpt:spt"], "--contrast dpt: must be two arms"),
+        (["--contrast", "dpt:spt", "--beyond", "dpt-wrong:spt-wrong", "--baseline", "spt"], "names its own arms"),
+    ],
+)
+def test_the_command_refuses_what_is_no_two_pairs(clamped: Experiment, options: list[str], message: str) -> None:
+    result = mechdistill("compare", clamped.path, *options)
+    assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
 def test_formation_is_among_it_where_any_run_formed(clamped: Experiment) -> None:
