@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick lint bench figures clean
+.PHONY: demo test slow lint bench figures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mechdistill train
@@ -12,10 +12,11 @@ demo: $(VENV)/.installed
 	$(BIN)/mechdistill report runs/quickstart
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup
-
-quick: lint
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+
+# whole studies, the README's commands, the notebooks: a quarter of an hour on 2 cores
+slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 --dist loadgroup -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
