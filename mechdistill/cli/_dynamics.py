@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mechdistill.cli._grid import Grid
 
 Rows = Literal["runs", "twins", "early-warning"]
+_BEST = 3  # predictors a share of training, on the terminal
+_LEVEL = 0.05
 
 
 def dynamics(
@@ -67,7 +69,7 @@ def dynamics(
 
     name = "early-warning" if rows == "early-warning" else "dynamics"
     present(result, lambda: _tables(found), drawn, directory / FIGURES / f"{name}.html", output)
-    for line in found.left_out:
+    for line in [*found.left_out, *_at_best(found.warning)]:
         stderr.print(line)
 
 
@@ -114,15 +116,19 @@ def _twins(twins: "pd.DataFrame") -> "Grid":
 
 
 def _warning(warning: "pd.DataFrame") -> "Grid":
+    """The predictors with the least error at each share, beside copy accuracy; the whole table goes into files."""
     from mechdistill.cli._grid import table
     from mechdistill.cli._print import number
-    from mechdistill.tables import p_value
+    from mechdistill.tables import metrics, p_value
 
+    copying = metrics.COPY_ACCURACY.name
+    groups = [rows.sort_values("error", kind="stable") for _, rows in warning.groupby(["arm", "share"], sort=False)]
+    chosen = [group[(group["error"].rank(method="first") <= _BEST) | (group["metric"] == copying)] for group in groups]
     lines = [
         [
             row["arm"],
-            row["metric"],
             f"{row['share']:.0%}",
+            row["metric"],
             str(row["n"]),
             str(row["already"]),
             number(row["error"], 1),
@@ -131,9 +137,27 @@ def _warning(warning: "pd.DataFrame") -> "Grid":
             p_value(row["p"]),
             p_value(row["p_holm"]),
         ]
-        for row in warning.to_dict("records")
+        for rows in chosen
+        for row in rows.to_dict("records")
     ]
     notes = sorted(set(warning["note"].dropna()))
-    columns = ["arm", "from", "at", "seeds", "already formed", "error", "of the mean", "skill", "p", "p (Holm)"]
-    title = "formation step of an unseen seed, from a score early in training" + f" ({'; '.join(notes)})" * bool(notes)
-    return table(title, columns, lines, right=2, drop=("p (Holm)", "seeds"))
+    columns = ["arm", "at", "from", "seeds", "already formed", "error", "of the mean", "skill", "p", "p (Holm)"]
+    title = f"formation step of an unseen seed, from a score early in training: the {_BEST} nearest, and copy accuracy"
+    return table(title + f" ({'; '.join(notes)})" * bool(notes), columns, lines, right=3, drop=("p (Holm)", "seeds"))
+
+
+def _at_best(warning: "pd.DataFrame") -> list[str]:
+    """What could come out of so few seeds at best, where that is not enough: one line an arm."""
+    from math import factorial
+
+    from mechdistill.cli._print import number
+
+    lines: list[str] = []
+    for arm, rows in warning.dropna(subset="p").groupby("arm", sort=False):
+        least = 1 / factorial(int(rows["n"].min()))
+        if least * len(rows) > _LEVEL:
+            lines.append(
+                f"early warning, {arm}: {rows['n'].min()} seeds can be dealt out in {round(1 / least)} ways: of "
+                f"{len(rows)} predictions none can have p (Holm) below {number(min(1, least * len(rows)), 2)}"
+            )
+    return lines

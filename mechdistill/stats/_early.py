@@ -17,12 +17,14 @@ MIN_SEEDS = 4  # a line through the other three has one degree of freedom left
 SHARES = (0.1, 0.2, 0.3)
 _DEALS = 2000
 _ROUNDING = 1e-9
+_SAME = 1e-6  # scores are of the order of 1, in float32, and differences of such
 
 
 def held_out_predictions(x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Each y [n] as the least-squares line y ~ x through the other n-1 says it; `x` is [..., n], and so is the result.
 
-    Where the others do not differ in x there is no slope, and the mean of the others is what is left.
+    Where the others do not differ in x, by more than scores are rounded, there is no slope, and the mean of the others
+    is what is left.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     others = np.stack([np.delete(np.arange(len(y)), i) for i in range(len(y))])
@@ -30,7 +32,7 @@ def held_out_predictions(x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.f
     x_mean, y_mean = x_of.mean(axis=-1), y_of.mean(axis=-1)
     dx = x_of - x_mean[..., None]
     spread = (dx**2).sum(axis=-1)
-    flat = spread <= (1e-12 * np.abs(x_of).max(axis=-1)) ** 2
+    flat = spread <= (_SAME * np.maximum(1, np.abs(x_of).max(axis=-1))) ** 2
     slope = np.where(flat, 0.0, (dx * y_of).sum(axis=-1) / np.where(flat, 1.0, spread))
     return y_mean + slope * (x - x_mean)
 
