@@ -167,6 +167,10 @@ def dynamics_of(
 def _finished(target: Run | Experiment) -> tuple[list[Run], list[str]]:
     """Finished runs of students that are no branches, and what became of the others."""
     if isinstance(target, Run):
+        if target.config.is_teacher:
+            raise MechdistillError(f"{target.path}: is a teacher's training, which is no arm; give a student's run")
+        if target.status["state"] != "finished":
+            raise MechdistillError(f"{target.path}: is not finished; train it to its end, which says what has formed")
         return [target], []
     found = entries(target)
     runs = [entry.run for entry in found if entry.use == USED and entry.run is not None]

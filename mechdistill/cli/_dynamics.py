@@ -54,18 +54,15 @@ def dynamics(
     check_directory(directory)  # before torch is imported
     from mechdistill import analysis, plots
     from mechdistill.cli._console import stderr
-    from mechdistill.errors import MechdistillError
     from mechdistill.runs import load
 
     found = analysis.all_dynamics(load(directory), baseline=baseline, formed=formed, beyond=beyond, fresh=no_cache)
     result = {"runs": found.runs, "twins": found.twins, "early-warning": found.warning}[rows]
-    draw = plots.early_warning_figure if rows == "early-warning" else plots.formation_figure
 
     def drawn() -> Any:
-        made = draw(found.warning if rows == "early-warning" else found.runs)
-        if made is None:
-            raise MechdistillError(f"{rows}: there is nothing to draw; leave --figure out")
-        return made
+        if rows == "early-warning":
+            return plots.early_warning_figure(found.warning)
+        return plots.formation_figure(found.runs)
 
     name = "early-warning" if rows == "early-warning" else "dynamics"
     present(result, lambda: _tables(found), drawn, directory / FIGURES / f"{name}.html", output)

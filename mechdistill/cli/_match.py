@@ -35,11 +35,16 @@ def match(
         check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots
     from mechdistill.cli._arguments import parse_checkpoint
-    from mechdistill.runs import load
+    from mechdistill.errors import MechdistillError
+    from mechdistill.runs import Experiment, Run, load
 
-    result = analysis.match_heads(
-        load(directory), load(other) if other else None, cast(Any, parse_checkpoint(checkpoint))
-    )
+    first, second = load(directory), load(other) if other else None
+    if second is None and isinstance(first, Run):
+        raise MechdistillError(f"{directory}: is one run; give another one to match it with, or its experiment")
+    for path, found in ((directory, first), (other, second)):
+        if second is not None and isinstance(found, Experiment):
+            raise MechdistillError(f"{path}: is an experiment; two runs are matched, like {path}/spt/seed-0")
+    result = analysis.match_heads(first, second, cast(Any, parse_checkpoint(checkpoint)))
     present(
         result,
         lambda: _tables(result),

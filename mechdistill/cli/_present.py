@@ -65,7 +65,7 @@ def present(
 
     The files come first: whoever reads stdout may leave. A figure that cannot be stored is a warning; a file that was
     named and cannot be stored raises `MechdistillError` once the numbers are printed. Without a `default` place only a
-    figure that was asked for is drawn.
+    figure that was asked for is drawn. `figure` gives None where there is nothing to draw.
     """
     from mechdistill.cli._console import show
     from mechdistill.cli._print import print_json
@@ -87,7 +87,13 @@ def _store_figure(figure: Callable[[], Any], path: Path, output: Output) -> Mech
     from mechdistill.runs import write_bytes
 
     try:
-        write_bytes(path, to_bytes(figure(), path.suffix.lower(), output.width or _WIDTH))
+        made = figure()
+        if made is None:
+            if output.figure is not None:
+                return MechdistillError(f"--figure {path}: there is nothing to draw; leave it out")
+            stderr.print("no figure: there is nothing to draw")
+            return None
+        write_bytes(path, to_bytes(made, path.suffix.lower(), output.width or _WIDTH))
     except MechdistillError as error:
         if output.figure is not None:
             return error

@@ -74,5 +74,7 @@ def test_bad_questions_are_one_line(four_seeds: Experiment) -> None:
         result = mechdistill("dynamics", four_seeds.path, *arguments)
         assert result.returncode == 2
         assert message in result.stderr
+    teacher = mechdistill("dynamics", next((four_seeds.path / "teachers").glob("*/seed-*")))
+    assert (teacher.returncode, "is a teacher's training, which is no arm" in teacher.stderr) == (2, True)
     with pytest.raises(MechdistillError, match=r"experiment=.*: must be an experiment, as md.load"):
         md.early_warning(four_seeds.runs[0])

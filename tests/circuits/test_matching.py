@@ -154,8 +154,8 @@ def test_an_experiment_matches_students_with_teachers_and_twins(
     assert shown.returncode == 0, shown.stderr
     assert "dpt/seed-0 @6 with spt/seed-0 @6" in shown.stdout
     for wrong, said in (
-        ((dpt.path,), "give a second run"),
-        ((dpt.path, trained.path), "must be a run"),
+        ((dpt.path,), f"{dpt.path}: is one run; give another one"),
+        ((dpt.path, trained.path), f"{trained.path}: is an experiment; two runs"),
         ((dpt.path, spt.path, "--checkpoint", "7"), "has no checkpoint 7"),
         ((dpt.path, spt.path, "--checkpoint", "all"), "must be 'last' or a step"),
     ):

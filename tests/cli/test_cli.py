@@ -26,11 +26,11 @@ def test_neither_help_nor_wrong_usage_imports_anything_heavy() -> None:
         "    assert not heavy, (line, heavy)\n"
         "    assert line != '--help' or 'pydantic' not in sys.modules"  # typer itself reads a command's arguments by it
     )
-    commands = ("train", *MEASURES, "compare", "dynamics", "sandbox", "publish", "presets", "runs")
+    commands = ("train", *MEASURES, "compare", "match", "dynamics", "sandbox", "publish", "presets", "runs")
     helped = [f"{command} --help" for command in (*commands, "runs list", "runs show", "runs sql")]
     wrong = ["train --jobs 0", "train --nope", "nope", "ablate", "runs", "--plugin", "--plugin nowhere.py presets"]
     wrong += [
-        f"{command} nowhere" for command in (*MEASURES, "compare", "dynamics", "runs show")
+        f"{command} nowhere" for command in (*MEASURES, "compare", "match", "dynamics", "runs show")
     ]  # looked at before torch is loaded
     result = subprocess.run([sys.executable, "-c", code, "--help", *helped, *wrong], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
