@@ -39,7 +39,7 @@ def formation_figure(table: pd.DataFrame) -> go.Figure | None:
         made,
         "Which part forms first, and how fast",
         "Left: when a part passes its threshold. Right: how long it takes from 10 % to 90 % of its rise. Small points "
-        "are seeds, large marks their means." + f" In no run forms: {', '.join(never)}." * bool(never),
+        "are seeds, large marks their means." + f" In no run forms: {'; '.join(never)}." * bool(never),
         legend=list(arms),
     )
 
