@@ -10,7 +10,7 @@ import pandas as pd
 
 from mechdistill import arguments, stats
 from mechdistill.ambient import neutral
-from mechdistill.analysis._account import USED, entries, left_out
+from mechdistill.analysis._account import OTHER_SANDBOX, USED, entries, leaving_out, left_out
 from mechdistill.analysis._apply import measured
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import usual_baseline
@@ -59,9 +59,10 @@ def dynamics(target: Run | Experiment, *, formed: float | None = None, beyond: f
     run's own last value, if that is at least .1 in the score's unit: of attention, the margin by which a head stands
     out. Copy accuracy has formed at `formed`, half-way from a baseline to the oracle's unless given
     (`formation_threshold`). See `stats.dynamics` for steps, rise times, order and lead. Nothing is finer than the
-    checkpoints: `before` says since when it can have formed.
+    checkpoints, of which bursts give more: `before` says since when it can have formed.
 
-    Finished runs of students; what is left out is said in a warning. Raises `MechdistillError` where nothing is left.
+    Finished runs of students, in one sandbox; what is left out is said in a warning. Raises `MechdistillError` where
+    nothing is left.
     """
     return _said(all_dynamics(target, formed=formed, beyond=beyond)).runs
 
@@ -133,10 +134,11 @@ def dynamics_of(
         arguments.share(formed, "formed")
     if beyond is not None and not arguments.share(beyond, "beyond") > 0:
         raise MechdistillError(f"beyond={beyond}: must be above 0; what is at its null has not formed")
-    runs, lines = _finished(target)
+    runs, lines = _finished(target, baseline)
     named = [run.name for run in runs]  # in the order of the experiment
     curves = pd.concat([strongest(scores), copying(log)], ignore_index=True)
     curves = pd.concat([curves[curves["run"] == name] for name in named], ignore_index=True)
+    curves = curves.assign(burst=_burst(runs, curves))
     thresholds = {} if beyond is None else {str(name): beyond for name in scores["metric"].unique()}
     accuracy = formation_threshold(runs[0].sandbox) if formed is None and len(copying(log)) else formed
     if accuracy is not None:
@@ -152,27 +154,36 @@ def dynamics_of(
         twins, warning = frame(DYNAMICS_TWINS, []), frame(EARLY_WARNING, [])
     else:
         pace = {run.config.treatment: run.tokens_at(run.steps[-1]) / run.steps[-1] for run in runs}
-        baseline = usual_baseline(target) if baseline is None else baseline
+        asked, baseline = baseline, usual_baseline(target) if baseline is None else baseline
         alike = [arm for arm, tokens in pace.items() if tokens == pace.get(baseline, tokens)]
         lines += [
             f"left out of twins: {arm} takes {pace[arm]:g} tokens a step, {baseline} {pace[baseline]:g}"
             for arm in pace
             if arm not in alike
         ]
-        twins = stats.compare_dynamics(table[table["arm"].isin(alike)], baseline, PARTS)
+        if asked is None and baseline not in pace:
+            lines.append(f"left out of twins: all, without a finished run of {baseline}")
+            twins = frame(DYNAMICS_TWINS, [])
+        else:
+            twins = stats.compare_dynamics(table[table["arm"].isin(alike)], baseline, PARTS)
         warning = stats.early_warning(curves, table[table["metric"] == metrics.COPY_ACCURACY.name])
     return Dynamics(with_arms(table, every), with_arms(twins, every), with_arms(warning, every), lines)
 
 
-def _finished(target: Run | Experiment) -> tuple[list[Run], list[str]]:
-    """Finished runs of students that are no branches, and what became of the others."""
+def _finished(target: Run | Experiment, baseline: str | None) -> tuple[list[Run], list[str]]:
+    """Finished runs of students in the baseline's world that are no branches, and what became of the others."""
     if isinstance(target, Run):
+        if baseline is not None:
+            raise MechdistillError(f"baseline={quoted(baseline)}: one run has no twins; leave it out")
         if target.config.is_teacher:
             raise MechdistillError(f"{target.path}: is a teacher's training, which is no arm; give a student's run")
         if target.status["state"] != "finished":
             raise MechdistillError(f"{target.path}: is not finished; train it to its end, which says what has formed")
         return [target], []
     found = entries(target)
+    baseline = usual_baseline(target) if baseline is None else baseline
+    sandbox = next((entry.config.sandbox for entry in found if entry.arm == baseline), target.config.sandbox)
+    found = leaving_out(found, f"{OTHER_SANDBOX} than {baseline}", lambda entry: entry.config.sandbox != sandbox)
     runs = [entry.run for entry in found if entry.use == USED and entry.run is not None]
     whole = [run for run in runs if run.config.branch is None]
     if not whole:
@@ -181,6 +192,15 @@ def _finished(target: Run | Experiment) -> tuple[list[Run], list[str]]:
     if len(whole) < len(runs):
         lines.append("left out, branches of a trunk: they have no formation of their own")
     return whole, lines
+
+
+def _burst(runs: list[Run], curves: pd.DataFrame) -> pd.Series:
+    """Which rows are of checkpoints that a burst has added."""
+    regular = {(run.name, step) for run in runs for step in run.steps if run.config.training.stores(step)}
+    regular |= {(run.name, run.steps[-1]) for run in runs}
+    at = zip(curves["run"], curves["step"], strict=True)
+    added = pd.Series([place not in regular for place in at], curves.index)
+    return added & (curves["metric"] != metrics.COPY_ACCURACY.name)
 
 
 def strongest(scores: pd.DataFrame) -> pd.DataFrame:

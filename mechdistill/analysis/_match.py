@@ -35,6 +35,9 @@ class _Pair(NamedTuple):
     other: Run
     relation: str
 
+    def __str__(self) -> str:
+        return f"{self.run.name} with {self.other.name}"
+
 
 @neutral()
 def match_heads(
@@ -42,8 +45,10 @@ def match_heads(
 ) -> pd.DataFrame:
     """Whose heads do what whose heads do: the `matches` table of two runs, or of every pair of an experiment.
 
-    The pairs of an experiment are each student with the checkpoint teachers that it is taught by, at the teacher's last
-    step, and twins (students of one seed) with each other, at the same step. Heads are matched by their patterns in 32
+    The pairs of an experiment are each finished student with the checkpoint teachers that it is taught by, at the
+    teacher's last step, and twins (students of one seed) with each other, at the same step: 'last' is the last of the
+    shorter one. Twins start from the same weights, so that heads that match may only have kept what they had: `initial`
+    is the similarity of the two at step 0, which no other null knows of. Heads are matched by their patterns in 32
     held-out sequences; see `circuits.match_heads` for the similarity in [-1, 1], the assignment, and what stands beside
     it: what 99 untrained networks of the other's shape would give, shuffled sequences, and permuted labels.
 
@@ -52,14 +57,18 @@ def match_heads(
     """
     pairs = _pairs(first, second)
     usable: list[_Pair] = []
+    unusable: dict[str, list[_Pair]] = {}
     for pair in pairs:
         lacking = _lacking(pair, checkpoint)
         if lacking is None:
             usable.append(pair)
         elif len(pairs) > 1:
-            warnings.warn(f"left out: {pair.run.name} with {pair.other.name}: {lacking}", stacklevel=3)
+            unusable.setdefault(lacking, []).append(pair)
         else:
-            raise MechdistillError(f"{pair.run.name} with {pair.other.name}: {lacking}")
+            raise MechdistillError(f"{pair}: {lacking}")
+    for why, of_why in unusable.items():
+        others = f", and {len(of_why) - 1} more" if len(of_why) > 1 else ""
+        warnings.warn(f"left out: {of_why[0]}{others}: {why}", stacklevel=3)
     if not usable:
         raise MechdistillError(f"{first.path}: has no pair of a student and its teacher, or of twins, with heads")
     session = _Session(usable, checkpoint)
@@ -67,7 +76,7 @@ def match_heads(
         tables: list[pd.DataFrame] = []
         for pair in usable:
             tables.append(session.table(pair))
-            advance(f"{pair.run.name} with {pair.other.name}")
+            advance(str(pair))
     return with_arms(pd.concat(tables, ignore_index=True), arms(first))
 
 
@@ -105,11 +114,24 @@ def _lacking(pair: _Pair, checkpoint: Step) -> str | None:
             return f"{run.name} has no heads"
     if pair.run.config.sandbox != pair.other.config.sandbox:
         return "are of different worlds, so no sequences are both's; choose runs of one"
-    taught = pair.relation == TEACHER
-    for run in (pair.run,) if taught else pair[:2]:
-        if not isinstance(checkpoint, str) and arguments.whole(checkpoint, "step") not in run.steps:
-            return f"{run.name} has no checkpoint {checkpoint}"
+    if pair.relation != CHOSEN and any(run.status["state"] != "finished" for run in pair[:2]):
+        return "are not both finished; train them to their ends"
+    step = None if isinstance(checkpoint, str) else arguments.whole(checkpoint, "step")
+    if pair.relation == TWIN and step is None:
+        step = _steps(pair, checkpoint)[0]
+    for run in (pair.run,) if pair.relation == TEACHER else pair[:2]:
+        if step is not None and step not in run.steps:
+            return f"{run.name} has no checkpoint {step}"
     return None
+
+
+def _steps(pair: _Pair, checkpoint: Step) -> tuple[int, int]:
+    """At which steps the two are looked at."""
+    run, other = pair[:2]
+    if pair.relation == TWIN and isinstance(checkpoint, str):
+        step = min(run.resolve(checkpoint), other.resolve(checkpoint))
+        return step, step
+    return run.resolve(checkpoint), other.resolve("last" if pair.relation == TEACHER else checkpoint)
 
 
 class _Session:
@@ -118,26 +140,39 @@ class _Session:
     def __init__(self, pairs: list[_Pair], checkpoint: Step):
         self._checkpoint: Step = checkpoint
         self._shapes: dict[tuple[str, int], Shapes] = {}
-        self._untrained: dict[tuple[str, str], list[Similarity]] = {}
+        self._untrained: dict[tuple[str, int, str], list[Similarity]] = {}
         for kind, others in itertools.groupby(sorted(pairs, key=_kind), key=_kind):
             alike = list(others)
-            ours = {str(pair.run.path): self._of(pair.run, pair.run.resolve(checkpoint)) for pair in alike}
+            at = {(str(pair.run.path), _steps(pair, checkpoint)[0]): pair.run for pair in alike}
+            ours = {key: self._of(run, key[1]) for key, run in at.items()}
             for naive in _untrained(alike[0].other):
-                for path, each in ours.items():
-                    self._untrained.setdefault((path, kind), []).append(each.similarity(naive))
+                for key, each in ours.items():
+                    self._untrained.setdefault((*key, kind), []).append(each.similarity(naive))
 
     def table(self, pair: _Pair) -> pd.DataFrame:
         """The matches of a pair, with the columns of its runs."""
         run, other, relation = pair
-        step = run.resolve(self._checkpoint)
-        other_step = other.resolve("last" if relation == TEACHER else self._checkpoint)
-        null = self._untrained[str(run.path), _kind(pair)]
+        step, other_step = _steps(pair, self._checkpoint)
+        null = self._untrained[str(run.path), step, _kind(pair)]
         generator = torch.Generator().manual_seed(PROBE_SEED)
         table = matches(self._of(run, step), self._of(other, other_step), null, generator)
-        table = table.assign(other=other.name, other_step=other_step, relation=relation)
+        table = table.assign(
+            other=other.name, other_step=other_step, relation=relation, initial=self._initial(pair, table)
+        )
         about, rows = run.config, cast(list[dict[str, Any]], table.to_dict("records"))
         who: dict[str, Any] = {"run": run.name, "arm": about.treatment, "seed": about.seed}
         return with_run(frame(MATCHES, rows), **who, step=step, tokens=run.tokens_at(step))
+
+    def _initial(self, pair: _Pair, table: pd.DataFrame) -> pd.Series | None:
+        """Of twins, the similarity of every two heads at step 0, and the mean over matched ones."""
+        if pair.relation != TWIN or not (0 in pair.run.steps and 0 in pair.other.steps):
+            return None
+        first, second = (self._of(run, 0) for run in pair[:2])
+        pairs = table.dropna(subset="layer")
+        mine = (pairs["layer"] * first.per_layer + pairs["head"]).astype(int)
+        theirs = (pairs["other_layer"] * second.per_layer + pairs["other_head"]).astype(int)
+        found = pd.Series(first.similarity(second)[mine, theirs], pairs.index)
+        return found.reindex(table.index).fillna(found[pairs["matched"].astype(bool)].mean())
 
     def _of(self, run: Run, step: int) -> Shapes:
         key = (str(run.path), step)

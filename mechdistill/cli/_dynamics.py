@@ -131,25 +131,38 @@ def _warning(warning: "pd.DataFrame") -> "Grid":
             number(row["error"], 1),
             number(row["baseline_error"], 1),
             number(row["skill"], 2),
+            number(row["by_chance"], 2),
             p_value(row["p"]),
             p_value(row["p_holm"]),
         ]
         for rows in chosen
         for row in rows.to_dict("records")
     ]
-    notes = sorted(set(warning["note"].dropna()))
-    columns = ["arm", "at", "from", "seeds", "already formed", "error", "of the mean", "skill", "p", "p (Holm)"]
+    columns = [
+        "arm",
+        "at",
+        "from",
+        "seeds",
+        "already formed",
+        "error",
+        "of the mean",
+        "skill",
+        "by chance",
+        "p",
+        "p (Holm)",
+    ]
     title = f"formation step of an unseen seed, from a score early in training: the {_BEST} nearest, and copy accuracy"
-    return table(title + f" ({'; '.join(notes)})" * bool(notes), columns, lines, right=3, drop=("p (Holm)", "seeds"))
+    return table(title, columns, lines, right=3, drop=("p (Holm)", "by chance", "seeds"))
 
 
 def _at_best(warning: "pd.DataFrame") -> list[str]:
-    """What could come out of so few seeds at best, where that is not enough: one line an arm."""
+    """Why there is no prediction, or what could come out of so few seeds at best: one line an arm."""
     from math import factorial
 
     from mechdistill.cli._print import number
 
-    lines: list[str] = []
+    said = warning.dropna(subset="note").drop_duplicates(["arm", "note"])
+    lines = [f"early warning, {row['arm']}: {row['note']}" for row in said.to_dict("records")]
     for arm, rows in warning.dropna(subset="p").groupby("arm", sort=False):
         least = 1 / factorial(int(rows["n"].min()))
         if least * len(rows) > _LEVEL:

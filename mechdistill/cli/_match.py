@@ -38,6 +38,8 @@ def match(
     from mechdistill.errors import MechdistillError
     from mechdistill.runs import Experiment, Run, load
 
+    if checkpoint == "all":
+        raise MechdistillError("--checkpoint all: heads are matched at one; give 'last' or a step")
     first, second = load(directory), load(other) if other else None
     if second is None and isinstance(first, Run):
         raise MechdistillError(f"{directory}: is one run; give another one to match it with, or its experiment")
@@ -63,14 +65,15 @@ def _tables(result: "pd.DataFrame") -> "Iterator[Grid]":
     from mechdistill.tables import p_value
 
     columns = ["head", "matched with", "similarity", "untrained", "p", "shuffled", "p (shuffled)", "any labelling"]
+    columns.append("at step 0")
     for (run, step, other, other_step), part in result.groupby(["run", "step", "other", "other_step"], sort=False):
         rows: list[list[str]] = []
         for row in part[part["matched"]].to_dict("records"):
             heads = ["all", ""]
             if pd.notna(row["layer"]):
                 heads = [str(Head(int(row[f"{whose}layer"]), int(row[f"{whose}head"]))) for whose in ("", "other_")]
-            null = [number(row["untrained"], 3), p_value(row["p"]), number(row["shuffled"], 3)]
-            rows.append(
-                [*heads, number(row["value"], 3), *null, p_value(row["p_shuffled"]), number(row["relabelled"], 3)]
-            )
+            untrained = [number(row["untrained"], 3), p_value(row["p"])]
+            shuffled = [number(row["shuffled"], 3), p_value(row["p_shuffled"])]
+            rest = [number(row[name], 3) for name in ("relabelled", "initial")]
+            rows.append([*heads, number(row["value"], 3), *untrained, *shuffled, *rest])
         yield table(f"{run} @{step} with {other} @{other_step}", columns, rows, right=2)

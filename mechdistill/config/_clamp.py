@@ -5,9 +5,11 @@ evaluations and in what is measured of its checkpoints. Source: Singh et al. 202
 induction head?"), who clamp activations throughout training.
 """
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from mechdistill.config._base import Config
 
@@ -15,10 +17,16 @@ Pattern = Literal["previous-token", "two-back", "induction", "duplicate-token"]
 PREVIOUS, TWO_BACK, _, DUPLICATE = get_args(Pattern)
 
 
+def _named(head: str) -> str:
+    if not re.fullmatch(r"L[0-9]{1,3}H[0-9]{1,3}", head):
+        raise PydanticCustomError("head", "must be a head, like L0H0: layer and head, from 0")
+    return head
+
+
 class ClampConfig(Config):
     """One head and the pattern that it is held at; each query pays all its attention to one source."""
 
-    head: Annotated[str, Field(pattern=r"^L\d{1,3}H\d{1,3}$")]
+    head: Annotated[str, AfterValidator(_named)]
     """Like L0H0: layer and head, from 0."""
     pattern: Pattern
     """previous-token: the position before; induction: the one after the latest earlier copy of the query's token. Their

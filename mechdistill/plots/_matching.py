@@ -46,6 +46,7 @@ def matching_figure(table: pd.DataFrame) -> go.Figure | None:
     made.figure.update_xaxes(bare).update_yaxes({**bare, "autorange": "reversed"})
     reading = "Rows are heads of the first run, columns of the second; 1: the same attention in the same sequences. "
     reading += "Outlined: the best one-to-one match; dotted where untrained networks match as well. Hovering says more."
+    reading += " Twins share what they start from: hovering says how much." * bool(table["initial"].notna().any())
     return styled(made, "Whose heads do what whose heads do", reading)
 
 
@@ -70,6 +71,8 @@ def _hover(row: dict[Hashable, Any]) -> str:
             lines.append(f"untrained networks {row['untrained']:.3f}, p {row['p']:.2g}")
         lines.append(f"other sequences {row['shuffled']:.3f}, p {row['p_shuffled']:.2g}")
         lines.append(f"any labelling {row['relabelled']:.3f}")
+        if pd.notna(row["initial"]):
+            lines.append(f"at step 0, from the same weights {row['initial']:.3f}")
     return "\n".join(lines)
 
 

@@ -41,11 +41,13 @@ def early_warning(curves: pd.DataFrame, formation: pd.DataFrame, shares: Sequenc
     """The `early-warning` table: for every arm, metric of `curves` and share of training, how well it predicts.
 
     `curves` as in `dynamics`; `formation`: the rows of a `dynamics` table of what is predicted, the crossing. The
-    predictor is a run's value at the last evaluation that is not after `share` of its training. Each seed's crossing is
-    said by the line through the other seeds of its arm (`held_out_predictions`), and, as the baseline, by their mean.
-    Errors are means over seeds of |said - true|, in steps; skill = 1 - error/baseline_error, at most 1, about 0 or
-    below for a predictor that knows nothing (a line of no use costs a little). p is the share of ways to deal the
-    seeds' values out among them whose error is no larger (all n! up to n = 6, else 2000 at random and the one that is):
+    predictor is a run's value at the last evaluation not after `share` of training that all seeds have: one that only
+    some have, as bursts add them, would tell by being there. Each seed's crossing is said by the line through the other
+    seeds of its arm (`held_out_predictions`), and, as the baseline, by their mean. Errors are means over seeds of
+    |said - true|, in steps, where what is said is taken into [0, last evaluation]; skill = 1 - error/baseline_error, at
+    most 1. A predictor that knows nothing has a skill below 0, since a line of no use costs something, the more the
+    fewer seeds: `by_chance` is its mean, over the deals that p is made of. p is the share of ways to deal the seeds'
+    values out among them whose error is no larger (all n! up to n = 6, else 2000 at random and the one that is):
     uniform for such a predictor, and never below 1/n!.
 
     A run that does not form counts as the last evaluation that all runs of its arm have. Fewer than 4 seeds, or seeds
@@ -68,8 +70,9 @@ def early_warning(curves: pd.DataFrame, formation: pd.DataFrame, shares: Sequenc
 def _row(
     arm: str, metric: str, share: float, curves: pd.DataFrame, target: pd.DataFrame, horizon: int
 ) -> dict[str, Any]:
-    end = curves["seed"].map(target["last"])
-    early = curves[curves["step"] <= share * end].sort_values("step").groupby("seed").tail(1).set_index("seed")
+    of_all = curves.groupby("step")["seed"].nunique() == curves["seed"].nunique()
+    shared = of_all.index[of_all & (of_all.index <= share * horizon)]
+    early = curves[curves["step"] == shared.max()].set_index("seed")
     both = target.join(early[["step", "value"]], how="inner").sort_index()
     formed = both["formed"] & (both["crossing"] <= horizon)
     seen, steps = both["step"], both["crossing"].where(formed, horizon)
@@ -85,20 +88,21 @@ def _row(
     if len(both) < MIN_SEEDS:
         return about | {"note": f"fewer than {MIN_SEEDS} seeds: no prediction"}
     x, y = both["value"].to_numpy(dtype=np.float64), steps.to_numpy(dtype=np.float64)
-    baseline = _errors(np.zeros_like(y), y)
+    baseline = _errors(np.zeros_like(y), y, horizon)
     if baseline == 0:
         return about | {"note": "every seed forms at the same step, or none does: nothing to predict"}
-    error, dealt = _errors(x, y), _errors(x[_deals(len(y))], y)
+    error, dealt = _errors(x, y, horizon), _errors(x[_deals(len(y))], y, horizon)
     return about | {
         "error": float(error),
         "baseline_error": float(baseline),
         "skill": float(1 - error / baseline),
+        "by_chance": float(1 - dealt.mean() / baseline),
         "p": float((dealt <= error + _ROUNDING * baseline).mean()),
     }
 
 
-def _errors(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.abs(held_out_predictions(x, y) - y).mean(axis=-1)
+def _errors(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], horizon: int) -> npt.NDArray[np.float64]:
+    return np.abs(held_out_predictions(x, y).clip(0, horizon) - y).mean(axis=-1)
 
 
 def _deals(n: int) -> npt.NDArray[np.int64]:

@@ -82,6 +82,7 @@ MATCHES = Table(
         Column("shuffled", "float64", "of a match: mean similarity once the other's sequences are shuffled, rematched"),
         Column("p_shuffled", "float64", "share of shuffles that come as high, times matched heads; 1: position alone"),
         Column("relabelled", "float64", "of a match: mean similarity over all labellings of the other's heads"),
+        Column("initial", "float64", "of twins: similarity of the two at step 0; high: shared since the same weights"),
     ),
 )
 """One row a pair of heads, the run's columns in front, and one of each pair of runs."""
@@ -124,13 +125,14 @@ EARLY_WARNING = Table(
         Column("arm", "string", "treatment"),
         Column("metric", "string", "the predictor: a score, of the head furthest beyond its null, or copy accuracy"),
         Column("share", "float64", "of training after which it is taken"),
-        Column("seen", "Int64", "step of that evaluation, the last one of any seed"),
+        Column("seen", "Int64", "step of that evaluation, the last by then that all seeds have"),
         Column("n", "Int64", "seeds, each predicted from the others"),
         Column("already", "Int64", "seeds in which copying had formed by then: no early warning of those"),
         Column("censored", "Int64", "seeds in which it does not form at all: they count as the last evaluation"),
         Column("error", "float64", "mean absolute error of the line fitted to the other seeds, steps"),
         Column("baseline_error", "float64", "that of the mean of the others, steps"),
         Column("skill", "float64", "1 - error / baseline_error: 1 exact, 0 no better than the mean, below 0 worse"),
+        Column("by_chance", "float64", "mean skill with predictors dealt out at random: of one that knows nothing"),
         Column("p", "float64", "how often so small an error comes about with predictors dealt out at random"),
         Column("p_holm", "float64", "the same, adjusted for all predictors and shares of the arm"),
         Column("note", "string", "why there is no prediction; null if there is one"),

@@ -1,15 +1,16 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import mechdistill as md
-from mechdistill.analysis import dynamics_of
+from mechdistill.analysis import all_dynamics, dynamics_of
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
 from mechdistill.tables import DYNAMICS, DYNAMICS_TWINS, EARLY_WARNING
 from mechdistill.training import train
-from tests.helpers import mechdistill, micro
+from tests.helpers import mechdistill, micro, only
 from tests.training.test_training import opened
 
 
@@ -63,6 +64,28 @@ def test_the_command_gives_each_of_its_tables_and_python_the_same(four_seeds: Ex
         assert list(document["rows"][0]) == [column.name for column in table.columns] == list(mine)
     one = mechdistill("dynamics", four_seeds.path / "spt/seed-0", "--json")
     assert {row["run"] for row in json.loads(one.stdout)["rows"]} == {"spt/seed-0"}
+
+
+def test_an_arm_in_another_world_is_no_twin_and_bursts_are_told_from_the_rest(tmp_path: Path) -> None:
+    other = {"sandbox": {"triggers": {"kind": "fixed", "count": 1}}}
+    arms = only(
+        {
+            "spt": {},
+            "easy": other,
+            "dense": {"label_smoothing": 0.1, "training": {"burst": {"every": 1, "change": 1e-3}}},
+        }
+    )
+    train(micro(arms=arms, seeds=[0, 1]), tmp_path / "x")
+    found = all_dynamics(opened(tmp_path / "x"), formed=0.5)
+    assert "left out, in another sandbox than spt: easy seeds 0, 1" in found.left_out
+    assert set(found.runs["arm"]) == {"spt", "dense"}
+    assert set(found.twins["arm"]) == {"dense"}
+    sparse, *dense = (opened(tmp_path / "x").run(name) for name in ("spt/seed-0", "dense/seed-0", "dense/seed-1"))
+    assert len(dense[0].steps) > len(sparse.steps)
+    seen = found.warning.query("arm == 'dense' and metric != 'copy-accuracy'")["seen"]
+    assert set(seen) <= set(dense[0].steps) & set(dense[1].steps)
+    with pytest.raises(MechdistillError, match="baseline='spt': one run has no twins"):
+        all_dynamics(sparse, baseline="spt")
 
 
 def test_bad_questions_are_one_line(four_seeds: Experiment) -> None:

@@ -147,6 +147,13 @@ def test_an_experiment_matches_students_with_teachers_and_twins(
     spt, dpt = trained.run("spt/seed-0"), trained.run("dpt/seed-0")
     start = md.match_heads(dpt, spt, 0)
     assert (start[start["matched"]]["value"] > 1 - 1e-5).all(), "twins start from the same weights"
+    for pair, rows in table.dropna(subset="layer").groupby("relation"):
+        if pair == "teacher":
+            assert rows["initial"].isna().all()
+        else:
+            keys = ["layer", "head", "other_layer", "other_head"]
+            at_start = start.set_index(keys)["value"].loc[pd.MultiIndex.from_frame(rows[keys])]
+            np.testing.assert_allclose(rows["initial"], at_start, atol=1e-5)
     out = mechdistill("match", trained.path, "--json", "--figure", tmp_path / "match.html")
     assert out.returncode == 0, out.stderr
     assert len(json.loads(out.stdout)["rows"]) == len(table)
@@ -157,7 +164,7 @@ def test_an_experiment_matches_students_with_teachers_and_twins(
         ((dpt.path,), f"{dpt.path}: is one run; give another one"),
         ((dpt.path, trained.path), f"{trained.path}: is an experiment; two runs"),
         ((dpt.path, spt.path, "--checkpoint", "7"), "has no checkpoint 7"),
-        ((dpt.path, spt.path, "--checkpoint", "all"), "must be 'last' or a step"),
+        ((dpt.path, spt.path, "--checkpoint", "all"), "give 'last' or a step"),
     ):
         refused = mechdistill("match", *wrong, "--no-figure")
         assert refused.returncode == 2

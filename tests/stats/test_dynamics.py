@@ -40,6 +40,7 @@ def test_rise_times_by_hand() -> None:
     assert rise_time([0, 10, 20, 30], [0, 0, 1, 1]) == pytest.approx(8)
     assert rise_time([0, 10, 20, 30, 40], [0, 0.5, 0, 1, 1]) == pytest.approx(8)  # a spike before is no beginning
     assert rise_time([0, 10, 20], [0, 2, 1]) == pytest.approx(0.8 * 5)  # above its end on the way
+    assert rise_time([0, 1], [1.0, 1.0 + 2**-52]) <= 1
     for flat in ([1.0, 1.0], [1.0, 0.5], [1.0], []):
         assert math.isnan(rise_time(range(len(flat)), flat))
 
@@ -186,6 +187,50 @@ def test_held_out_predictions_are_those_of_polyfit() -> None:
     for nearly in (0.0, 1e-8):  # what float32 leaves of two equal scores is no slope
         others_alike = [1.0, nearly, 0.0, 0.0]
         assert held_out_predictions(others_alike, [9.0, 1.0, 2.0, 3.0])[0] == pytest.approx(2)
+
+
+def test_an_evaluation_that_only_some_seeds_have_says_nothing_about_when_they_form() -> None:
+    """A burst is stored where copying is about to move: that it is there must not be what predicts."""
+    rng = np.random.default_rng(0)
+    ps: list[float] = []
+    for _ in range(60):
+        parts: list[pd.DataFrame] = []
+        for number in range(6):
+            middle = rng.uniform(305, 800)
+            drift = STEPS / 1000 + rng.normal(size=len(STEPS)) * 1e-3  # the same for every seed: it knows nothing
+            kept = (STEPS % 100 == 0) | ((STEPS > 200) & (STEPS < 300) & (middle < 450))
+            parts += [
+                curve("use", logistic(middle), "spt", number),
+                curve("drift", drift[kept], "spt", number, STEPS[kept]),
+            ]
+        curves = pd.concat(parts)
+        formation = dynamics(curves, PARTS, "use", {"use": 0.5}, least=0.1)
+        found = early_warning(curves, formation[formation["metric"] == "use"], [0.295])
+        row = found[found["metric"] == "drift"].iloc[0]
+        assert row["seen"] == 200
+        ps.append(row["p"])
+    assert np.mean(np.array(ps) <= 0.1) < 0.25
+    assert 0.35 < np.mean(ps) < 0.65
+
+
+def test_skill_by_chance_is_that_of_a_predictor_that_knows_nothing() -> None:
+    rows = pd.concat([warned(seeds(5, seed=s, knows=False)).query("metric == 'hint'") for s in range(40)])
+    assert rows["by_chance"].mean() == pytest.approx(rows["skill"].mean(), abs=0.15)
+    assert rows["by_chance"].mean() < -0.1
+
+
+def test_a_burst_refines_a_step_and_decides_nothing() -> None:
+    steps = np.array([0, 100, 110, 120, 130, 200, 300, 400, 500, 510, 520, 600, 700, 800])
+    added = pd.Series(steps % 100 != 0)
+    blip = np.where((steps > 100) & (steps < 200), 0.9, 0.0)  # three evaluations in a row, thirty steps long
+    risen = blip + np.where(steps >= 520, 1.0, 0.0)
+    for values, step in ((blip, None), (risen, 520)):
+        found = dynamics(
+            curve("use", values, steps=steps).assign(burst=added.to_numpy()), PARTS, "use", {"use": 0.5}, least=0.1
+        ).iloc[0]
+        assert found["formed"] == (step is not None)
+        if step is not None:
+            assert (found["step"], found["before"]) == (520, 510)
 
 
 def test_what_has_formed_already_is_no_early_warning() -> None:
