@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,25 @@ def test_an_ablation_is_measured_drawn_and_tabulated(run: Run) -> None:
     colours = {str(trace.marker.color) for trace in picture.data if trace.type == "bar"}
     assert len(colours) == 4
     assert "in another order" in shown(ABLATE, table)
+
+
+@pytest.mark.parametrize(
+    ("instead", "said"),
+    [
+        (lambda z: z * float("nan"), "gave values that are not finite"),
+        (lambda z: z.double(), "gave torch.float64; must be that of z, torch.float32"),
+        (lambda z: z[:, 1:], "must be the shape of z"),
+    ],
+)
+def test_an_ablation_that_gives_no_outputs_of_heads_is_named(
+    run: Run, instead: Callable[[torch.Tensor], torch.Tensor], said: str
+) -> None:
+    @md.ablation()
+    def broken(z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return instead(z)
+
+    with pytest.raises(md.MechdistillError, match=f"ablation 'broken': .*{said}"):
+        md.ablate(run)
 
 
 def test_a_measure_is_a_function_a_figure_and_a_table(run: Run) -> None:

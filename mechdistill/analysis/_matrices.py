@@ -34,9 +34,10 @@ def token_matrices(
     named and there is no copy circuit, where positions are rotary, and where there is no checkpoint.
     """
     arguments.instance(run, "run", Run, "must be a run, like md.load(path).run('spt/seed-0')")
-    count = arguments.whole(checkpoints, "checkpoints")
-    if count < 1:
-        raise MechdistillError(f"checkpoints={count}: must be at least 1")
+    count = arguments.whole(checkpoints, "checkpoints", 1)
+    for name, named in (("head", head), ("through", through)):
+        if named is not None:
+            arguments.instance(named, name, str, "must be a head, like 'L1H0'")
     run.resolve("last")  # raises where there is no checkpoint at all
     chosen, earlier = _heads(run, head, through)
     steps = [run.steps[i] for i in np.unique(np.linspace(len(run.steps) - 1, 0, count).round().astype(int))]

@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from mechdistill.circuits._view import HeadView
 from mechdistill.errors import MechdistillError, named, one_line, quoted
 
 CONFIG = "config.json"
+_LATER = 1e-6  # of attention
+_FEW = 2  # sequences that say how a model reads its weights
+_NEAR = 1e-2  # nats
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -74,7 +80,36 @@ def _only_a_start(folder: Path, vocab: int) -> Any:
         start = 0
     words = Tokenizer(WordLevel({"<start>": start}, unk_token="<start>"))
     special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "<start>")
-    return PreTrainedTokenizerFast(tokenizer_object=words, name_or_path=str(folder), **special)
+    # without add_bos_token the bridge would read the folder's own tokenizer in its place, with a start of its own
+    return PreTrainedTokenizerFast(tokenizer_object=words, name_or_path=str(folder), add_bos_token=True, **special)
+
+
+def require_causal_attention(view: HeadView, tokens: Int[Tensor, "batch pos"]) -> None:
+    """Raise `MechdistillError` for a model without attention patterns, or whose queries attend to later positions."""
+    hooks = view.model.hook_dict
+    lacking = next((n for n in range(view.n_layers) if f"blocks.{n}.attn.hook_pattern" not in hooks), None)
+    if lacking is not None:
+        raise MechdistillError(f"model: layer {lacking} has no attention pattern; give one that attends in every layer")
+    for pattern in view.patterns(tokens):
+        if not pattern.isfinite().all():
+            raise MechdistillError("model: its attention is not finite, as of broken weights; restore them")
+        if pattern.triu(1).max() > _LATER:
+            raise MechdistillError("model: attends to later positions; give a causal language model")
+
+
+@torch.no_grad()
+def reads_as_written(view: HeadView, tokens: Int[Tensor, "batch pos"]) -> bool:
+    """Whether the model's law is that of norm(residual stream) W_U + b_U, as scores of weights and outputs take it.
+
+    It is not where a norm multiplies by 1 + weight (Gemma), comes after attention (OLMo 2), or logits are scaled or
+    capped (Granite, Cohere).
+    """
+    if not all(hasattr(block, "ln1") for block in view.model.blocks) and view.norm(None).eps is not None:
+        return False
+    few = tokens[:_FEW]
+    law = (view.norm(None)(view.outputs(few).resid_post[-1]) @ view.W_U + view.b_U).log_softmax(dim=-1)
+    own = view.model(few.to(view.device)).detach().cpu().to(law.dtype).log_softmax(dim=-1)
+    return bool((law - own).abs().max() < _NEAR)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import copy_circuit, strongest
 from mechdistill.circuits._wiring import wiring
 from mechdistill.circuits.ablation import ablate
-from mechdistill.circuits.scores import SCORES, TRIGGER_LOOKUP, foreign_scores, head_scores
+from mechdistill.circuits.scores import OF_WEIGHTS, SCORES, TRIGGER_LOOKUP, foreign_scores, head_scores
 from mechdistill.subject import PROBE_SEED, Subject
 from mechdistill.tables import INDUCTION_SCORES
 
@@ -28,12 +28,16 @@ def measure_foreign(model: Any) -> pd.DataFrame:
     Warns of the scores that are left out. Raises `MechdistillError` for a model that cannot be opened.
     """
     table = foreign_scores(open_bridge(model), torch.Generator().manual_seed(PROBE_SEED))
-    left_out = [name for name in SCORES if name not in set(table["metric"])]
+    there = set(table["metric"])
+    left_out = [name for name in SCORES if name not in there]
+    of_weights = [score.name for score in OF_WEIGHTS]
+    if not there.intersection(of_weights):
+        why = "this model scales or caps what it reads or says, so that its weights are not what these take them for"
+        warnings.warn(f"left out: {', '.join(of_weights)} ({why})", stacklevel=3)
+        left_out = [name for name in left_out if name not in of_weights]
     if left_out:
-        warnings.warn(
-            f"left out: {', '.join(left_out)} (without meaning for this model, or outside a world with triggers)",
-            stacklevel=3,
-        )
+        why = "without meaning for this model, or outside a world with triggers"
+        warnings.warn(f"left out: {', '.join(left_out)} ({why})", stacklevel=3)
     return table
 
 

@@ -82,10 +82,10 @@ class HeadView:
 
     @property
     def start_token(self) -> int:
-        """What the model's tokenizer begins with, or token 0 where it names none."""
+        """What the model's tokenizer begins with, or token 0 where it names none that the model has."""
         tokenizer = getattr(self.model, "tokenizer", None)
         start = getattr(tokenizer, "bos_token_id", None)
-        return 0 if start is None else int(start)
+        return 0 if start is None or not 0 <= int(start) < self.vocab else int(start)
 
     def patterns(self, tokens: Int[Tensor, "batch pos"]) -> Patterns:
         """The attention patterns of each layer on the CPU; the same tensor of tokens is run once."""

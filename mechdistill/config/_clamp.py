@@ -1,7 +1,8 @@
 """Clamps: heads whose attention pattern is an ideal one, computed from the tokens, in place of their own.
 
 A clamp is part of the network, not of its training alone: it holds in every forward pass of a run, in training, in
-evaluations and in what is measured of its checkpoints. Source: Singh et al. 2024 ("What needs to go right for an
+evaluations and in what is measured of its checkpoints. Scores of weights and QK matrices are of the weights that the
+head has, which what it attends to no longer hangs on. Source: Singh et al. 2024 ("What needs to go right for an
 induction head?"), who clamp activations throughout training.
 """
 

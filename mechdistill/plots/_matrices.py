@@ -26,8 +26,9 @@ class _Panel(NamedTuple):
 def token_matrices_figure(table: pd.DataFrame) -> go.Figure:
     """A `token_matrices` table of one run: a panel a matrix, at its last checkpoint; the slider goes to the others.
 
-    Colours say how far an entry is above or below its row's mean; the scale is a panel's own and the same at every
-    checkpoint, so that matrices are seen to grow. A line parts triggers, which come first, from other tokens.
+    Colours say how far an entry is above or below its row's mean; the scale is a panel's own, ± what its title says,
+    and the same at every checkpoint, so that matrices are seen to grow. In grey hovering tells above from below. A line
+    parts triggers, which come first, from other tokens.
     """
     first = table.iloc[0]
     head = f"L{first['layer']}H{first['head']}"
@@ -35,9 +36,10 @@ def token_matrices_figure(table: pd.DataFrame) -> go.Figure:
     triggers = table[table["trigger"]]["row"].nunique()
     panels = _panels(table, head, len(symbols))
     steps = sorted(panels[0].values)
-    made = page([panel.title for panel in panels], len(panels), _PANEL, horizontal_spacing=0.09)
-    for panel, place in zip(panels, made.places, strict=True):
-        far = max(float(np.abs(values).max()) for values in panel.values.values()) or 1.0
+    extent = [max(float(np.abs(values).max()) for values in panel.values.values()) or 1.0 for panel in panels]
+    titles = [f"{panel.title} (±{far:.2g})" for panel, far in zip(panels, extent, strict=True)]
+    made = page(titles, len(panels), _PANEL, horizontal_spacing=0.09)
+    for panel, far, place in zip(panels, extent, made.places, strict=True):
         made.figure.add_trace(
             go.Heatmap(
                 z=panel.values[steps[-1]], x=symbols, y=symbols, zmin=-far, zmax=far, colorscale=SIGNED,

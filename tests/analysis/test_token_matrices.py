@@ -55,7 +55,7 @@ def test_heads_that_are_not_there_and_runs_without_a_circuit_are_refused(trained
         md.token_matrices(run)
     with pytest.raises(md.MechdistillError, match="head L9H0: the model has L0H0 to L1H1"):
         md.token_matrices(run, "L9H0", "L0H0")
-    with pytest.raises(md.MechdistillError, match="checkpoints=0: must be at least 1"):
+    with pytest.raises(md.MechdistillError, match="checkpoints=0: must be a whole number, at least 1"):
         md.token_matrices(run, "L1H0", checkpoints=0)
     with pytest.raises(md.MechdistillError, match="must be a run"):
         md.token_matrices(trained, "L1H0")  # pyright: ignore[reportArgumentType]

@@ -9,9 +9,13 @@ import pytest
 import torch
 
 import mechdistill as md
-from mechdistill.circuits import SCORES
+from mechdistill.circuits import SCORES, HeadView, open_bridge
+from mechdistill.circuits._probes import random_probes
+from mechdistill.circuits.scores import LOGIT_LENS, OF_WEIGHTS
 from mechdistill.model import Transformer, to_transformer_lens
-from tests.helpers import induction_network, mechdistill, transformer
+from mechdistill.runs import Experiment
+from mechdistill.subject import PROBE_SEED
+from tests.helpers import copied, induction_network, mechdistill, transformer
 
 VOCAB, CONTEXT = 24, 32
 
@@ -167,3 +171,88 @@ def test_what_is_there_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.M
     assert result.returncode == 2
     assert "nobody/nothing: no such directory, and no model of that name can be had" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+
+
+def tiny(kind: str, folder: Path) -> Path:
+    """A random model of an architecture, with every weight away from where it starts."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")
+    heads = {} if kind == "Bert" else {"num_key_value_heads": 2}
+    own = {"Gemma": {"head_dim": 8}, "Granite": {"logits_scaling": 4.0, "residual_multiplier": 0.3}}.get(kind, {})
+    model = transformers.AutoModelForCausalLM.from_config(config(**SMALL, **heads, **own))
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:left out. .*without meaning")
+@pytest.mark.parametrize("kind", ["Gemma", "Granite", "Olmo2"])
+def test_scores_of_weights_are_left_out_where_weights_are_read_in_another_way(kind: str, tmp_path: Path) -> None:
+    """A norm that multiplies by 1 + weight, logits that are scaled, a norm behind attention."""
+    with pytest.warns(UserWarning, match="scales or caps"):
+        found = md.induction_scores(tiny(kind, tmp_path / "x"))
+    assert "induction" in set(found["metric"])
+    assert not set(found["metric"]) & {score.name for score in OF_WEIGHTS}
+
+
+def test_where_they_are_read_as_they_stand_the_last_layers_lens_is_the_models_own_loss(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny("Qwen2", tmp_path / "x")
+    with pytest.warns(UserWarning, match="left out: .*without meaning"):
+        found = md.induction_scores(folder)
+    model, view = AutoModelForCausalLM.from_pretrained(folder), HeadView(open_bridge(folder))
+    generator = torch.Generator().manual_seed(PROBE_SEED)
+    probe = random_probes(300, 64, min(129, view.n_ctx), view.start_token, generator).repeated
+    at, last = slice(probe.length + 1, -1), slice(probe.length + 2, None)
+    with torch.no_grad():
+        law = model(probe.tokens).logits.log_softmax(-1)[:, at]
+    loss = -law.gather(2, probe.tokens[:, last, None]).mean()
+    lens = found[found["metric"] == LOGIT_LENS.name]["value"]
+    assert lens.iloc[-1] == pytest.approx(float(loss), abs=1e-4)
+
+
+def test_what_attends_to_the_future_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(md.MechdistillError, match="attends to later positions"):
+        md.induction_scores(tiny("Bert", tmp_path / "x"))
+
+
+def test_sequences_start_with_the_models_own_start_whatever_its_tokenizer_holds(llama: Path, tmp_path: Path) -> None:
+    """A tokenizer that fills the embedding: the bridge would add a start of its own, beyond the last row."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    folder = copied(llama, tmp_path / "x")
+    words = Tokenizer(models.WordLevel({f"w{n}": n for n in range(300)}, unk_token="w0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", bos_token="w5").save_pretrained(folder)
+    assert HeadView(open_bridge(folder)).start_token == 1, "which config.json names"
+    with pytest.warns(UserWarning, match="left out"):
+        pd.testing.assert_frame_equal(
+            md.induction_scores(folder).drop(columns=["run", "arm"]),
+            md.induction_scores(llama).drop(columns=["run", "arm"]),
+        )
+
+
+def test_what_we_publish_for_others_is_scored_as_our_own(trained: Experiment, tmp_path: Path) -> None:
+    run = trained.run("spt/seed-0")
+    md.publish(run, tmp_path / "x", format="transformers")
+    with pytest.warns(UserWarning, match="left out"):
+        theirs = md.induction_scores(tmp_path / "x")
+    with pytest.warns(UserWarning, match="left out"):
+        ours = md.induction_scores(run.model())
+    keys = ["metric", "layer", "head", "source_layer", "source_head"]
+    both = theirs.merge(ours, on=keys, suffixes=("", "_ours"))
+    assert len(both) == len(theirs) == len(ours)
+    assert both["value"].to_numpy() == pytest.approx(both["value_ours"].to_numpy(), abs=2e-3)

@@ -30,7 +30,8 @@ def replaced(outputs: Sequence[Z], ablation: Ablation) -> list[Z]:
     """What the heads write instead, layer by layer, once for the whole sweep.
 
     An ablation that draws does so from the same seed at every layer, so that heads of several layers are given the
-    same: of one other sequence, say. Raises `MechdistillError` for a replacement of another shape.
+    same: of one other sequence, say. Raises `MechdistillError` for a replacement of another shape or dtype, and for
+    values that are not finite.
     """
     # a copy each: a user's function may edit what it is given
     instead = [
@@ -43,6 +44,10 @@ def replaced(outputs: Sequence[Z], ablation: Ablation) -> list[Z]:
                 f"ablation '{ablation.name}': gave {tuple(getattr(other, 'shape', ()))}; must be the shape of z, "
                 f"{tuple(z.shape)}"
             )
+        if other.dtype != z.dtype:
+            raise MechdistillError(f"ablation '{ablation.name}': gave {other.dtype}; must be that of z, {z.dtype}")
+        if not other.isfinite().all():
+            raise MechdistillError(f"ablation '{ablation.name}': gave values that are not finite; must be numbers")
     return instead
 
 

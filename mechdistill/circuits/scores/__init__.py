@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mechdistill.circuits._foreign import reads_as_written, require_causal_attention
 from mechdistill.circuits._probes import Probes, probes, random_probes
 from mechdistill.circuits._view import HeadView
 from mechdistill.circuits.scores._against import Decoys, Find, attention_to
@@ -17,6 +18,7 @@ from mechdistill.circuits.scores._definitions import (
     DIRECT_ATTRIBUTION,
     INDUCTION,
     LOGIT_LENS,
+    OF_WEIGHTS,
     PREVIOUS_AFTER_TRIGGER,
     SCORES,
     TRIGGER_LOOKUP,
@@ -56,13 +58,18 @@ def head_scores(
 def foreign_scores(model: Any, generator: torch.Generator, *, sequences: int = 64) -> pd.DataFrame:
     """The same of a TransformerLens bridge of any model, on repeated random tokens of its own vocabulary.
 
-    There is no world, so that all queries count, and what is about a world's triggers is left out. Blocks are at most
-    64 tokens long and follow the model's beginning-of-sequence token, or token 0 where it names none.
+    There is no world, so that all queries count, and what is about a world's triggers is left out; so are the scores
+    `OF_WEIGHTS` of a model that does not read its weights as they stand (`reads_as_written`). Blocks are at most 64
+    tokens long and follow the model's beginning-of-sequence token, or token 0 where it names none. Raises
+    `MechdistillError` for a model without heads, or with attention that is not causal or not finite.
     """
     view = HeadView(model)
     n_ctx = min(view.n_ctx, _FOREIGN_CONTEXT)
     many = _fitting(view, n_ctx, sequences)
-    return _table(view, random_probes(view.vocab, many, n_ctx, view.start_token, generator))
+    seen = random_probes(view.vocab, many, n_ctx, view.start_token, generator)
+    require_causal_attention(view, seen.repeated.tokens)
+    others = () if reads_as_written(view, seen.repeated.tokens) else {score.name for score in OF_WEIGHTS}
+    return _table(view, seen, [name for name in SCORES if name not in others])
 
 
 def _fitting(view: HeadView, n_ctx: int, sequences: int) -> int:
@@ -117,6 +124,7 @@ __all__ = [
     "LEVEL",
     "LOGIT_LENS",
     "MARGIN",
+    "OF_WEIGHTS",
     "PREVIOUS_AFTER_TRIGGER",
     "SCORES",
     "TRIGGER_LOOKUP",

@@ -145,6 +145,12 @@ def trigger_lookup(probe: Probe) -> Sources:
 
 
 COMPOSITIONS = (q_composition, k_composition, v_composition)
+OF_WEIGHTS = (
+    *COMPOSITIONS,
+    *(copying, copying_logits, recall_previous_position, recall_output, recall_trigger),
+    *(direct_logit_attribution, logit_lens),
+)
+"""Those that take it that the law is norm(residual stream) W_U + b_U, and heads read norm(residual stream)."""
 DIRECT_ATTRIBUTION, LOGIT_LENS = direct_logit_attribution, logit_lens
 INDUCTION, TRIGGER_LOOKUP, PREVIOUS_AFTER_TRIGGER = induction, trigger_lookup, previous_token_after_trigger
 

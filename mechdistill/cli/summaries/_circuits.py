@@ -35,7 +35,7 @@ def _edges(of: str, part: pd.DataFrame) -> Grid:
     patched = part[part["metric"] == PATH_RECOVERED.name]
     if gap.empty or patched.empty:
         p = "" if gap.empty else f", {number(gap['value'].item())} logits, p {p_value(gap['p'].item())}"
-        return table(f"{of}: tells no copy from another{p}, so no edge recovers any", ["edge"], [])
+        return table(f"{of}: tells no copy from another{p}, so no edge recovers any", [], [])
     keys = ["source", "reader", "input"]
     screen = part[part["metric"] == PATH_ATTRIBUTION.name].set_index(keys)["value"]
     strongest = patched.sort_values("value", ascending=False, key=abs).head(_SHOWN)
