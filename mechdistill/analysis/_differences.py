@@ -1,12 +1,13 @@
 """What a treatment changes under one condition beyond what it changes under another, like a clamp and its control."""
 
+import warnings
 from typing import Any
 
 import pandas as pd
 
 from mechdistill import arguments, stats
 from mechdistill.ambient import neutral
-from mechdistill.analysis._account import entries
+from mechdistill.analysis._account import entries, left_out
 from mechdistill.analysis._compare import outcomes
 from mechdistill.analysis._threshold import formation_threshold
 from mechdistill.errors import MechdistillError, quoted
@@ -21,12 +22,13 @@ def difference_in_differences(
 ) -> pd.DataFrame:
     """(arm - baseline) of `first` minus that of `second`, seed by seed: a `compare` table whose arms are contrasts.
 
-    Values are those of `compare`: what finished runs came to at their last evaluation, and `formation-tokens`, in
-    [0, horizon], where all four arms are followed up to one horizon, the smallest budget of their runs; a run that
-    has not formed by then counts as the horizon, and there is no row where none has. `formed` as in `compare`. Only
-    seeds with all four runs finished count, n of them. No effect: difference 0, p uniform in [0, 1]; p_holm is over
-    the rows. With clamps, ("dpt-90-previous", "spt-previous") against ("dpt-90-wrong", "spt-wrong") is what
-    distillation changes where a head attends rightly, beyond what it changes where it attends wrongly.
+    Values are those of `compare`: what finished runs came to at their last evaluation, and `formation-tokens`, in [0,
+    horizon], where all four arms are followed up to one horizon, the smallest budget of their runs; a run that has not
+    formed by then counts as the horizon, and there is no row where none has. `formed` as in `compare`. Only seeds with
+    all four runs finished count, n of the `expected`; what is left out is said in a warning. No effect: difference 0, p
+    uniform in [0, 1]; p_holm is over the rows. With clamps, ("dpt-90-previous", "spt-previous") against
+    ("dpt-90-wrong", "spt-wrong") is what distillation changes where a head attends rightly, beyond what it changes
+    where it attends wrongly.
 
     Raises MechdistillError for what is no pair of arms, an arm without finished runs, arms in several sandboxes, and
     where no seed has all four. Source: Singh et al. 2024 for the clamps.
@@ -39,7 +41,8 @@ def difference_in_differences(
     runs = _complete(experiment, [arm for contrast in contrasts for arm in contrast])
     values = outcomes(runs)
     times = _formation(runs, formed)
-    return stats.difference_in_differences(pd.concat([values, times], ignore_index=True), contrasts[0], contrasts[1])
+    table = stats.difference_in_differences(pd.concat([values, times], ignore_index=True), contrasts[0], contrasts[1])
+    return table.assign(expected=pd.array([len(experiment.config.seeds)] * len(table), dtype="Int64"))
 
 
 def _contrast(name: str, pair: Any) -> Contrast:
@@ -61,6 +64,8 @@ def _complete(experiment: Experiment, arms: list[str]) -> list[tuple[str, Run]]:
     seeds = {seed for _, seed in found if all((arm, seed) in found for arm in arms)}
     if not seeds:
         raise MechdistillError(f"{experiment.path}: no seed has finished runs of {', '.join(arms)}; train them")
+    for line in left_out(entry for entry in entries(experiment) if entry.arm in arms):
+        warnings.warn(line, stacklevel=4)
     runs = [(arm, run) for (arm, seed), run in found.items() if seed in seeds]
     if any(run.config.sandbox != runs[0][1].config.sandbox for _, run in runs):
         raise MechdistillError(f"{', '.join(arms)}: live in several sandboxes; name arms in one")

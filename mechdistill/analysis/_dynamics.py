@@ -59,7 +59,8 @@ def dynamics(target: Run | Experiment, *, formed: float | None = None, beyond: f
     run's own last value, if that is at least .1 in the score's unit: of attention, the margin by which a head stands
     out. Copy accuracy has formed at `formed`, half-way from a baseline to the oracle's unless given
     (`formation_threshold`). See `stats.dynamics` for steps, rise times, order and lead. Nothing is finer than the
-    checkpoints, of which bursts give more: `before` says since when it can have formed.
+    checkpoints, of which bursts give more; whether it has formed is decided at the regular ones: `before` says since
+    when it can have formed.
 
     Finished runs of students, in one sandbox; what is left out is said in a warning. Raises `MechdistillError` where
     nothing is left.
@@ -138,7 +139,7 @@ def dynamics_of(
     named = [run.name for run in runs]  # in the order of the experiment
     curves = pd.concat([strongest(scores), copying(log)], ignore_index=True)
     curves = pd.concat([curves[curves["run"] == name] for name in named], ignore_index=True)
-    curves = curves.assign(burst=_burst(runs, curves))
+    curves = curves.assign(added=_added(runs, curves))
     thresholds = {} if beyond is None else {str(name): beyond for name in scores["metric"].unique()}
     accuracy = formation_threshold(runs[0].sandbox) if formed is None and len(copying(log)) else formed
     if accuracy is not None:
@@ -194,13 +195,13 @@ def _finished(target: Run | Experiment, baseline: str | None) -> tuple[list[Run]
     return whole, lines
 
 
-def _burst(runs: list[Run], curves: pd.DataFrame) -> pd.Series:
-    """Which rows are of checkpoints that a burst has added."""
-    regular = {(run.name, step) for run in runs for step in run.steps if run.config.training.stores(step)}
-    regular |= {(run.name, run.steps[-1]) for run in runs}
-    at = zip(curves["run"], curves["step"], strict=True)
-    added = pd.Series([place not in regular for place in at], curves.index)
-    return added & (curves["metric"] != metrics.COPY_ACCURACY.name)
+def _added(runs: list[Run], curves: pd.DataFrame) -> pd.Series:
+    """Which rows are of checkpoints between the regular ones: at powers of two, early on, and in bursts."""
+    every = {run.name: run.config.training.checkpoint_every for run in runs}
+    last = {run.name: run.steps[-1] for run in runs}
+    steps = zip(curves["run"], curves["step"], strict=True)
+    regular = pd.Series([step % every[run] == 0 or step == last[run] for run, step in steps], curves.index, dtype=bool)
+    return ~regular & (curves["metric"] != metrics.COPY_ACCURACY.name)
 
 
 def strongest(scores: pd.DataFrame) -> pd.DataFrame:
@@ -208,8 +209,8 @@ def strongest(scores: pd.DataFrame) -> pd.DataFrame:
 
     Columns run, arm, seed, step, tokens, metric, value: value - null_mean, the largest over heads at each checkpoint,
     so that it may pass from head to head. A score without a null is held against the same head untrained, and without
-    that against chance. About 0 for an untrained model, whatever the score. Values that are not defined are left out,
-    and so are scores of a layer or of the whole model, which no head can be furthest in.
+    that against chance. Near 0 for an untrained model, a little above where it is the largest of many. Values that are
+    not defined are left out, and so are scores of a layer or of the whole model, which no head can be furthest in.
     """
     scores = scores[scores["head"].notna()]
     reference = scores["null_mean"].fillna(scores["untrained"]).fillna(scores["chance"])

@@ -66,11 +66,12 @@ def match_heads(
             unusable.setdefault(lacking, []).append(pair)
         else:
             raise MechdistillError(f"{pair}: {lacking}")
+    if not usable:
+        why = next(iter(unusable), "has no pair of a student and its teacher, or of twins, with heads")
+        raise MechdistillError(f"{first.path}: nothing to match: {why}")
     for why, of_why in unusable.items():
         others = f", and {len(of_why) - 1} more" if len(of_why) > 1 else ""
         warnings.warn(f"left out: {of_why[0]}{others}: {why}", stacklevel=3)
-    if not usable:
-        raise MechdistillError(f"{first.path}: has no pair of a student and its teacher, or of twins, with heads")
     session = _Session(usable, checkpoint)
     with progress("match", len(usable)) as advance:
         tables: list[pd.DataFrame] = []
@@ -187,10 +188,11 @@ def _kind(pair: _Pair) -> str:
 
 
 def _untrained(run: Run) -> Iterator[Shapes]:
-    """What networks of a run's shape attend to that nobody has trained, one after another."""
+    """What networks of a run's shape attend to that nobody has trained or clamped, one after another."""
+    shape = run.config.model.model_copy(update={"clamps": ()})
     for n in range(UNTRAINED):
         seed = hashed_seed(f"untrained:{n}")
-        model = build(run.config.model, d_vocab=run.world.vocab, n_ctx=run.world.seq_len, init_seed=seed)
+        model = build(shape, d_vocab=run.world.vocab, n_ctx=run.world.seq_len, init_seed=seed)
         yield shapes(model, _tokens(run))
 
 

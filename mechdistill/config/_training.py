@@ -72,10 +72,6 @@ class TrainingConfig(Config):
             self.burst.check(self.evaluate_every, self.checkpoint_every)
         return self
 
-    def stores(self, step: int) -> bool:
-        """Whether a checkpoint is due after so many steps, whatever bursts add."""
-        return step % self.checkpoint_every == 0 or step & (step - 1) == 0
-
     def steps(self, seq_len: int, tokens: int | None = None) -> int:
         """Optimiser steps of its tokens, or of so many."""
         return -(-(tokens or self.tokens) // (self.batch * seq_len))

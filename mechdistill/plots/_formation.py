@@ -16,8 +16,8 @@ def formation_figure(table: pd.DataFrame) -> go.Figure | None:
     """A `dynamics` table: on the left where each part passes its threshold, on the right its rise time, both in steps.
 
     Parts from the top in the order in which they form, those that form in no run left out; small points are seeds, a
-    large mark their mean. Runs in which a part has not formed are in no mean, and counted when hovering. None where
-    nothing forms.
+    large mark their mean, open where some are lacking. Runs in which a part has not formed are in no mean, and counted
+    when hovering. None where nothing forms.
     """
     formed = table[table["formed"]]
     if formed.empty:
@@ -39,7 +39,9 @@ def formation_figure(table: pd.DataFrame) -> go.Figure | None:
         made,
         "Which part forms first, and how fast",
         "Left: when a part passes its threshold. Right: how long it takes from 10 % to 90 % of its rise. Small points "
-        "are seeds, large marks their means." + f" In no run forms: {'; '.join(never)}." * bool(never),
+        "are seeds, large marks their means, open where it does not form in all."
+        + f" In no run forms: {'; '.join(never)}."
+        * bool(never),
         legend=list(arms),
     )
 
@@ -66,12 +68,14 @@ def _arm(
             f"{arm}, mean of the {n[name]} of {runs[name]} runs in which it forms" if large else str(whose)
             for name, whose in zip(names, runs_or_parts, strict=True)
         ]
+        lacking = [bool(large) and n[name] < runs[name] for name in names]
+        symbols = [f"{look.symbol}-open" if half else look.symbol for half in lacking]
         figure.add_trace(
             go.Scatter(
                 x=list(values.astype(float)),
                 y=[parts.index(name) + offset for name in names],
                 mode="markers",
-                marker={"color": look.colour, "symbol": look.symbol, "size": size, "opacity": opacity},
+                marker={"color": look.colour, "symbol": symbols, "size": size, "opacity": opacity},
                 name=arm,
                 legendgroup=arm,
                 showlegend=legend and bool(large),

@@ -47,11 +47,11 @@ def dynamics(
 ) -> pd.DataFrame:
     """The `dynamics` table: formation step, rise time and order of every part (metric) of every student run.
 
-    `curves`: columns run, arm, seed, metric, step, tokens, value, one row a run, metric and evaluation; `burst`, if it
-    is there, says which evaluations a burst added. Those only refine: what has formed is decided by the others, so
-    that three evaluations are as long in every run, and where bursts lie between the one that says so and the one
-    before, the step is the first of them from which on the value stays at the threshold. A metric in `thresholds` has
-    formed by the rule of `formation_steps` at that value. Any other has at half of its own last value,
+    `curves`: columns run, arm, seed, metric, step, tokens, value, one row a run, metric and evaluation; `added`, if it
+    is there, says which lie between the regular ones, as in bursts. Those only refine: what has formed is decided by
+    the others, so that three evaluations are as long in every run, and where added ones lie between the one that says
+    so and the one before, the step is the first of them from which on the value stays at the threshold. A metric in
+    `thresholds` has formed by the rule of `formation_steps` at that value. Any other has at half of its own last value,
     whatever other runs come to, if that is at least `least`: half of nothing would be noise. Rise times are those of
     `rise_time`. `crossing` lies in (before, step]: where the straight line between these evaluations passes the
     threshold, which is finer than the step, and comparable where metrics are evaluated at different steps. `order` is
@@ -86,7 +86,7 @@ def _formed(run: str, curve: pd.DataFrame, thresholds: Mapping[str, float], leas
     threshold = thresholds.get(metric, last / 2 if last >= least else None)
     found: Mapping[Any, Any] = {"formed": False, "step": int(steps[-1])}
     if threshold is not None:
-        added = curve["burst"].to_numpy(dtype=bool) if "burst" in curve else np.zeros(len(curve), dtype=bool)
+        added = curve["added"].to_numpy(dtype=bool) if "added" in curve else np.zeros(len(curve), dtype=bool)
         found = formation_steps(curve[~added], threshold).iloc[0].to_dict()
         if found["formed"]:
             found["step"] = _refined(steps, values, added, int(found["step"]), threshold)
@@ -112,7 +112,7 @@ def _formed(run: str, curve: pd.DataFrame, thresholds: Mapping[str, float], leas
 def _refined(
     steps: npt.NDArray[np.int64], values: npt.NDArray[np.float64], added: npt.NDArray[np.bool_], step: int, level: float
 ) -> int:
-    """The first step from which on all evaluations up to `step` that a burst added are at the level, or `step`."""
+    """The first step from which on all evaluations up to `step` that were added are at the level, or `step`."""
     at = int(np.flatnonzero(steps == step)[0])
     while at > 0 and added[at - 1] and values[at - 1] >= level:
         at -= 1

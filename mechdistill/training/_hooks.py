@@ -92,7 +92,7 @@ def bursts(config: RunConfig) -> Hook:
 def checkpoints(config: RunConfig) -> Hook:
     """Store weights every so often, and early on at powers of two, where most changes: see `checkpoints_near`."""
     regular = every(config.training.checkpoint_every, _checkpoint)
-    return regular._replace(due=lambda trainer: regular.due(trainer) or config.training.stores(trainer.step))
+    return regular._replace(due=lambda trainer: regular.due(trainer) or trainer.step & (trainer.step - 1) == 0)
 
 
 def checkpoints_near(config: RunConfig, step: float) -> list[int]:

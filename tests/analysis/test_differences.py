@@ -1,6 +1,7 @@
 """Differences of differences of trained runs, held against their own logs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import mechdistill as md
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
 from mechdistill.training import train
-from tests.helpers import mechdistill, micro, only
+from tests.helpers import copied, mechdistill, micro, only
 
 ARMS = ("dpt-wrong", "spt-wrong", "dpt", "spt")
 
@@ -66,6 +67,15 @@ def test_the_command_prints_and_draws_it(clamped: Experiment) -> None:
 def test_the_command_refuses_what_is_no_two_pairs(clamped: Experiment, options: list[str], message: str) -> None:
     result = mechdistill("compare", clamped.path, *options)
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+def test_a_seed_that_lacks_a_run_is_named(clamped: Experiment, tmp_path: Path) -> None:
+    lacking = copied(clamped.path, tmp_path / "x")
+    shutil.rmtree(lacking / "spt" / "seed-3")
+    result = mechdistill("compare", lacking, "--contrast", "dpt-wrong:spt-wrong", "--beyond", "dpt:spt", "--no-figure")
+    assert result.returncode == 0, result.stderr
+    assert "left out, missing: spt seed 3" in result.stderr
+    assert "3 of 4" in result.stdout
 
 
 def test_formation_is_among_it_where_any_run_formed(clamped: Experiment) -> None:

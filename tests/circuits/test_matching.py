@@ -17,7 +17,8 @@ from mechdistill.errors import MechdistillError
 from mechdistill.model import Bigram, Transformer, build, to_transformer_lens
 from mechdistill.plots import matching_figure
 from mechdistill.runs import Experiment
-from tests.helpers import induction_network, mechdistill, transformer
+from mechdistill.training import train
+from tests.helpers import induction_network, mechdistill, micro, only, transformer
 
 TOKENS = torch.randint(0, 12, (24, 16), generator=torch.Generator().manual_seed(5))
 
@@ -170,6 +171,22 @@ def test_an_experiment_matches_students_with_teachers_and_twins(
         assert refused.returncode == 2
         assert said in refused.stderr
         assert refused.stderr.count("\n") == 1
+
+
+def test_a_clamped_head_takes_no_null_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its untrained namesake attends exactly as it does, so that no head would ever be beyond such networks' best."""
+    monkeypatch.setattr(_match, "UNTRAINED", 19)
+    clamped = {"model": {"clamps": [{"head": "L0H0", "pattern": "previous-token"}]}}
+    arms = only({"spt": clamped, "smooth": {"label_smoothing": 0.1, **clamped}})
+    train(micro(arms=arms), tmp_path / "x")
+    found = md.load(tmp_path / "x")
+    assert isinstance(found, Experiment)
+    with pytest.raises(MechdistillError, match="has no checkpoint 999"):
+        md.match_heads(found, checkpoint=999)
+    table = md.match_heads(found)
+    rows = table[table["matched"] & table["layer"].notna()]
+    assert (rows["untrained"] < 0.9).all()
+    assert rows["p"].min() == pytest.approx(1 / 20)
 
 
 def test_the_figure_outlines_each_match_once() -> None:

@@ -226,7 +226,7 @@ def test_a_burst_refines_a_step_and_decides_nothing() -> None:
     risen = blip + np.where(steps >= 520, 1.0, 0.0)
     for values, step in ((blip, None), (risen, 520)):
         found = dynamics(
-            curve("use", values, steps=steps).assign(burst=added.to_numpy()), PARTS, "use", {"use": 0.5}, least=0.1
+            curve("use", values, steps=steps).assign(added=added.to_numpy()), PARTS, "use", {"use": 0.5}, least=0.1
         ).iloc[0]
         assert found["formed"] == (step is not None)
         if step is not None:
