@@ -11,7 +11,7 @@ from mechdistill import arguments
 from mechdistill.ambient import neutral
 from mechdistill.analysis._apply import measured
 from mechdistill.analysis._arms import arms
-from mechdistill.circuits import Head, HeadView, copy_circuit, ov_matrix, parse_head, qk_matrix
+from mechdistill.circuits import Head, HeadView, copy_circuit, ov_matrix, parse_head, qk_matrix, require_fixed_matching
 from mechdistill.circuits.scores import PREVIOUS_AFTER_TRIGGER, TRIGGER_LOOKUP, Score
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Run
@@ -38,7 +38,7 @@ def token_matrices(
     for name, named in (("head", head), ("through", through)):
         if named is not None:
             arguments.instance(named, name, str, "must be a head, like 'L1H0'")
-    run.resolve("last")  # raises where there is no checkpoint at all
+    require_fixed_matching(HeadView(run.model("last")))  # before a head is looked for; raises without checkpoints, too
     chosen, earlier = _heads(run, head, through)
     steps = [run.steps[i] for i in np.unique(np.linspace(len(run.steps) - 1, 0, count).round().astype(int))]
     world = run.world

@@ -4,7 +4,7 @@ from mechdistill.circuits._crossed import Crossed, crossed
 from mechdistill.circuits._foreign import open_bridge
 from mechdistill.circuits._heads import CopyCircuit, Head, HeadSet, copy_circuit, names, parse_head, standouts
 from mechdistill.circuits._matching import Shapes, Similarity, match_heads, matches, shapes
-from mechdistill.circuits._matrices import ov_matrix, qk_matrix
+from mechdistill.circuits._matrices import ov_matrix, qk_matrix, require_fixed_matching
 from mechdistill.circuits._measures import (
     measure_ablation,
     measure_circuits,
@@ -77,6 +77,7 @@ __all__ = [
     "qk_matrix",
     "ranking",
     "replaced",
+    "require_fixed_matching",
     "shapes",
     "standouts",
     "targets",

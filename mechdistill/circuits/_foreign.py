@@ -18,6 +18,7 @@ from mechdistill.errors import MechdistillError, named, one_line, quoted
 
 CONFIG = "config.json"
 _LATER = 1e-6  # of attention
+_SHORTEST = 3  # tokens of context: a start token, and one that is repeated
 _FEW = 2  # sequences that say how a model reads its weights
 _NEAR = 1e-2  # nats
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -85,12 +86,25 @@ def _only_a_start(folder: Path, vocab: int) -> Any:
 
 
 def require_causal_attention(view: HeadView, tokens: Int[Tensor, "batch pos"]) -> None:
-    """Raise `MechdistillError` for a model without attention patterns, or whose queries attend to later positions."""
+    """Raise `MechdistillError` for a model without attention patterns, or whose queries attend to later positions.
+
+    So it does for one whose context has no room for repeated tokens, and for one that TransformerLens opens but cannot
+    run, as where it is wrong about how heads are grouped.
+    """
+    if view.n_ctx < _SHORTEST:
+        raise MechdistillError(
+            f"model: a context of {view.n_ctx} has no room for a start token and two repeated ones; give another model"
+        )
     hooks = view.model.hook_dict
     lacking = next((n for n in range(view.n_layers) if f"blocks.{n}.attn.hook_pattern" not in hooks), None)
     if lacking is not None:
         raise MechdistillError(f"model: layer {lacking} has no attention pattern; give one that attends in every layer")
-    for pattern in view.patterns(tokens):
+    try:
+        patterns = view.patterns(tokens)
+    except (RuntimeError, IndexError, AttributeError) as error:
+        why = one_line(str(error), 200)
+        raise MechdistillError(f"model: TransformerLens cannot run it ({why}); give another model") from error
+    for pattern in patterns:
         if not pattern.isfinite().all():
             raise MechdistillError("model: its attention is not finite, as of broken weights; restore them")
         if pattern.triu(1).max() > _LATER:
@@ -101,9 +115,11 @@ def require_causal_attention(view: HeadView, tokens: Int[Tensor, "batch pos"]) -
 def reads_as_written(view: HeadView, tokens: Int[Tensor, "batch pos"]) -> bool:
     """Whether the model's law is that of norm(residual stream) W_U + b_U, as scores of weights and outputs take it.
 
-    It is not where a norm multiplies by 1 + weight (Gemma), comes after attention (OLMo 2), or logits are scaled or
-    capped (Granite, Cohere).
+    It is not where a norm multiplies by 1 + weight (Gemma), comes after attention (OLMo 2), where there is none at the
+    end (OPT-350M), or logits are scaled or capped (Granite, Cohere).
     """
+    if not hasattr(view.model, "ln_final"):
+        return False
     if not all(hasattr(block, "ln1") for block in view.model.blocks) and view.norm(None).eps is not None:
         return False
     few = tokens[:_FEW]

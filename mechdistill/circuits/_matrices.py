@@ -19,8 +19,7 @@ def qk_matrix(view: HeadView, head: Head, through: Head | None = None) -> Float[
     that is not in an earlier layer, and with rotary positions, which turn what is matched. Source: Elhage et al. 2021.
     """
     _check(view, head)
-    if view.rotary:
-        raise MechdistillError("model.positions=rotary: what matches hangs on the distance too; look at patterns")
+    require_fixed_matching(view)
     norm, embedding = view.norm(head.layer), view.W_E.double()
     sources = embedding if through is None else _moved(view, through, head)
     queries = embedding @ norm.read(view.W_Q[head].double())
@@ -38,6 +37,12 @@ def ov_matrix(view: HeadView, head: Head) -> Float[Tensor, "source next"]:
     _check(view, head)
     written = view.W_E.double() @ view.norm(head.layer).read(view.W_V[head].double()) @ view.W_O[head].double()
     return _beyond_mean(written @ view.norm(None).read(view.W_U.double()))
+
+
+def require_fixed_matching(view: HeadView) -> None:
+    """Raise `MechdistillError` where positions are rotary, so that no matrix says what matches."""
+    if view.rotary:
+        raise MechdistillError("model.positions=rotary: what matches hangs on the distance too; look at patterns")
 
 
 def _moved(view: HeadView, through: Head, reader: Head) -> Float[Tensor, "vocab d_model"]:

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width
-from mechdistill.cli._present import Output, present
+from mechdistill.cli._present import Output, present, with_output
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from mechdistill.runs import Experiment
 
 
+@with_output
 def compare(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An experiment directory.")],
     other: Annotated[
@@ -43,16 +43,12 @@ def compare(
     beyond: Annotated[
         str | None, typer.Option(metavar="ARM:ARM", help="The two arms that --contrast is held against.")
     ] = None,
-    json: Json = False,
-    figure: FigureFile = None,
-    no_figure: NoFigure = False,
-    width: Width = None,
-    table: TableFile = None,
+    *,
+    output: Output,
 ) -> None:
     """What distillation changed: every arm against its baseline over seeds, with intervals."""
     from mechdistill.runs import FIGURES, check_directory
 
-    output = Output(json, figure, no_figure, width, table).check()
     for path in (directory, other or directory):
         check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots, training
@@ -84,7 +80,7 @@ def compare(
         directory / FIGURES / ("compare.html" if contrasts is None else "contrast.html"),
         output,
     )
-    for line in [] if json else _inconclusive(result):
+    for line in [] if output.json else _inconclusive(result):
         stderr.print(line)
     if compared is not None:
         stderr.print(f"used: {compared.used} of the {compared.named} runs that the experiment names")

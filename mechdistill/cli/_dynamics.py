@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, NoFigure, TableFile, Width
-from mechdistill.cli._present import Output, present
+from mechdistill.cli._options import Directory, Fresh
+from mechdistill.cli._present import Output, present, with_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ _BEST = 3  # predictors a share of training, on the terminal
 _LEVEL = 0.05
 
 
+@with_output
 def dynamics(
     directory: Directory,
     rows: Annotated[
@@ -40,17 +41,13 @@ def dynamics(
             help="How far beyond its null a score has formed; default: half of the run's own last value.",
         ),
     ] = None,
-    json: Json = False,
-    figure: FigureFile = None,
-    no_figure: NoFigure = False,
-    width: Width = None,
-    table: TableFile = None,
     no_cache: Fresh = False,
+    *,
+    output: Output,
 ) -> None:
     """When each part of the copy circuit forms, which comes first, how arms differ in it, and what says it early."""
     from mechdistill.runs import FIGURES, check_directory
 
-    output = Output(json, figure, no_figure, width, table).check()
     check_directory(directory)  # before torch is imported
     from mechdistill import analysis, plots
     from mechdistill.cli._console import stderr

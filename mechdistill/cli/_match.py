@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width
-from mechdistill.cli._present import Output, present
+from mechdistill.cli._present import Output, present, with_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,22 +14,19 @@ if TYPE_CHECKING:
     from mechdistill.cli._grid import Grid
 
 
+@with_output
 def match(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An experiment directory, or a run.")],
     other: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="A run whose heads the first run's are matched with.")
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|STEP", help="Of both; of a teacher the last.")] = "last",
-    json: Json = False,
-    figure: FigureFile = None,
-    no_figure: NoFigure = False,
-    width: Width = None,
-    table: TableFile = None,
+    *,
+    output: Output,
 ) -> None:
     """Match heads: each student's with its teacher's and its twins', or those of two runs, beside what chance gives."""
     from mechdistill.runs import FIGURES, check_directory
 
-    output = Output(json, figure, no_figure, width, table).check()
     for path in (directory, other or directory):
         check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from mechdistill.cli._options import Directory, FigureFile, Fresh, Json, Model, NoFigure, TableFile, Width
-from mechdistill.cli._present import Output, present
+from mechdistill.cli._options import Directory, Fresh, Model
+from mechdistill.cli._present import Output, present, with_output
 from mechdistill.tables import Measure
 
 _HUGGING_FACE = "config.json"
@@ -24,19 +24,16 @@ def command(measure: Measure) -> Callable[..., None]:
         checkpoint: Annotated[
             str, typer.Option(metavar="last|all|STEP", help="Which checkpoints.")
         ] = measure.checkpoint,
-        json: Json = False,
-        figure: FigureFile = None,
-        no_figure: NoFigure = False,
-        width: Width = None,
-        table: TableFile = None,
         no_cache: Fresh = False,
+        *,
+        output: Output,
     ) -> None:
-        _show(measure, directory, checkpoint, Output(json, figure, no_figure, width, table).check(), no_cache)
+        _show(measure, directory, checkpoint, output, no_cache)
 
     measured.__doc__ = measure.question
     if measure.foreign is not None:
         measured.__annotations__["directory"] = Model
-    return measured
+    return with_output(measured)
 
 
 def _show(measure: Measure, directory: Path, checkpoint: str, output: Output, fresh: bool) -> None:

@@ -1,11 +1,13 @@
 """What commands that draw do with what they found: numbers onto stdout, a figure and a table into files."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mechdistill.cli._destination import check_destination
+from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width
 from mechdistill.errors import MechdistillError, NotStored
 
 if TYPE_CHECKING:
@@ -52,6 +54,35 @@ class Output(NamedTuple):
         from mechdistill.plots import PAGE, PICTURES
 
         return check_destination("--figure", self.figure, "figures", (PAGE, *PICTURES)) in PICTURES
+
+
+_OPTIONS = {
+    "json": (Json, False),
+    "figure": (FigureFile, None),
+    "no_figure": (NoFigure, False),
+    "width": (Width, None),
+    "table": (TableFile, None),
+}
+"""What the command line reads `Output` from: kind and default of each of its fields."""
+
+
+def with_output(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with these options in the place of its parameter `output`, which it gets checked."""
+
+    def run(**given: Any) -> None:
+        output = Output(*(given.pop(name) for name in Output._fields)).check()
+        command(**given, output=output)
+
+    own = inspect.signature(command).parameters.values()
+    kept = [one.replace(kind=one.KEYWORD_ONLY) for one in own if one.name != "output"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _OPTIONS.items()
+    ]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {one.name: one.annotation for one in (*kept, *options)}
+    setattr(run, "__signature__", inspect.Signature([*kept, *options]))  # noqa: B010 - functions have none declared
+    return run
 
 
 def present(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechdistill.cli._options import FigureFile, Json, NoFigure, TableFile, Width, known_presets
-from mechdistill.cli._present import Output, present
+from mechdistill.cli._options import known_presets
+from mechdistill.cli._present import Output, present, with_output
 from mechdistill.errors import MechdistillError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mechdistill.sandbox import Sandbox
 
 
+@with_output
 def sandbox(
     source: Annotated[
         Path | None,
@@ -28,14 +29,10 @@ def sandbox(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, like sandbox.vocab=32.")
     ] = None,
-    json: Json = False,
-    figure: FigureFile = None,
-    no_figure: NoFigure = False,
-    width: Width = None,
-    table: TableFile = None,
+    *,
+    output: Output,
 ) -> None:
     """Show a world before training in it: rows by entropy, what can be copied where, what the best guessers reach."""
-    output = Output(json, figure, no_figure, width, table).check()
     if source is not None and source.is_dir():
         from mechdistill.runs import check_directory
 
@@ -56,7 +53,7 @@ def sandbox(
         default,
         output,
     )
-    for note in [] if json else _notes(world):
+    for note in [] if output.json else _notes(world):
         stderr.print(note)
 
 

@@ -76,6 +76,8 @@ def ablation_figure(table: pd.DataFrame) -> go.Figure:
     reading = "Further right: the model needs these heads more. "
     if BAND_LABEL in named:
         reading += "The grey band is what as much damage elsewhere costs: a set matters if its bar leaves the band. "
+    if _HELD in named:
+        reading += f"Where a bar has no diamond, holding the patterns changes it by less than {_APART:g} nats. "
     if _SUM in named:
         reading += (
             "A bar that goes beyond its tick: heads that stand in for each other; short of it: that need each other. "

@@ -67,6 +67,38 @@ def cells(part: pd.DataFrame) -> Cells:
     return Cells(z, text, x, y)
 
 
+def heatmap(drawn: Cells, scale: Scale, unit: str, panel: int, *, legend: bool, visible: bool = True) -> go.Heatmap:
+    """The cells in their colours; with `legend`, a colour bar as long as the panel is high, in pixels."""
+    return go.Heatmap(
+        z=drawn.z,
+        x=drawn.x,
+        y=drawn.y,
+        text=drawn.text,
+        hovertemplate="%{text}<extra></extra>",
+        zmin=scale.low,
+        zmax=scale.high,
+        colorscale=scale.colours,
+        colorbar=colour_bar(unit, panel),
+        showscale=legend,
+        visible=visible,
+        xgap=2,
+        ygap=2,
+    )
+
+
+def colour_bar(unit: str, length: int) -> dict[str, Any]:
+    """What colours stand for, beside the first row of panels."""
+    return {
+        "title": {"text": unit, "side": "top", "font": {"size": 12}},
+        "lenmode": "pixels",
+        "len": length,
+        "y": 1,
+        "yanchor": "top",
+        "thickness": 14,
+        "outlinewidth": 0,
+    }
+
+
 def numbers(drawn: Cells, scale: Scale, columns: int, visible: bool) -> go.Scatter:
     """The values as text over their cells, black or white as each cell asks; none where they would not fit."""
     fits = len(drawn.x) <= _FITS[columns] and len(drawn.y) <= _ROWS_FIT

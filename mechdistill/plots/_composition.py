@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.circuits.scores import COMPOSITIONS
-from mechdistill.plots._cells import Scale, cells, numbers
+from mechdistill.plots._cells import Scale, cells, heatmap, numbers
 from mechdistill.plots._colours import ON_PALE, ON_STRONG, SIGNED
 from mechdistill.plots._style import page, styled
 from mechdistill.tables import last_step
@@ -40,16 +40,15 @@ def composition_figure(table: pd.DataFrame) -> go.Figure | None:
         drawn = drawn._replace(x=[name.removeprefix("from ") for name in drawn.x])
         chance = float(part["chance"].iloc[0])
         made.figure.add_trace(
-            go.Heatmap(
-                z=drawn.z - chance, x=drawn.x, y=drawn.y, text=drawn.text, hovertemplate="%{text}",
-                zmin=-far, zmax=far, colorscale=SIGNED, showscale=place == made.places[0], xgap=2, ygap=2,
-                colorbar={
-                    "title": {"text": "beyond\nrandom", "side": "top", "font": {"size": 12}}, "lenmode": "pixels",
-                    "len": _PANEL, "y": 1, "yanchor": "top", "thickness": 14, "outlinewidth": 0,
-                },
+            heatmap(
+                drawn._replace(z=drawn.z - chance),
+                scale,
+                "beyond\nrandom",
+                _PANEL,
+                legend=place == made.places[0],
             ),
             **place,
-        )  # fmt: skip
+        )
         in_cells = numbers(drawn, scale, len(shown), visible=True)
         strong = scale.strength(drawn.z - chance) >= 0.5
         in_cells.update(textfont_color=list(np.where(strong[np.isfinite(drawn.z)], ON_STRONG, ON_PALE)))

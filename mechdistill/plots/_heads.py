@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.circuits import SCORES, ranking
-from mechdistill.plots._cells import Cells, Scale, cells, numbers, scale_of
+from mechdistill.plots._cells import cells, heatmap, numbers, scale_of
 from mechdistill.plots._colours import BUTTON, BUTTON_INK, FAINT
 from mechdistill.plots._slider import slider
 from mechdistill.plots._style import page, styled
@@ -58,8 +58,9 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
         if part is None:
             return [go.Heatmap(visible=visible), go.Scatter(visible=visible)]
         drawn, scale = cells(part), scales[one.score]
-        legend = one.run == runs[0]
-        return [_heatmap(drawn, scale, _score(one.score), legend, visible), numbers(drawn, scale, columns, visible)]
+        unit, legend = _score(one.score).unit or "score", one.run == runs[0]
+        map_ = heatmap(drawn, scale, unit, _PANEL, legend=legend, visible=visible)
+        return [map_, numbers(drawn, scale, columns, visible)]
 
     for one in maps:
         for trace in traces(one, steps[-1]):
@@ -86,32 +87,6 @@ def induction_scores_figure(table: pd.DataFrame) -> go.Figure:
     reading += "A head does what a score names where it is far above its chance level and null, which hovering gives."
     heading = "What each head does" + ", at the checkpoint that the slider chooses" * moving
     return styled(made, heading, reading, above=44, below=100 * moving)
-
-
-def _heatmap(drawn: Cells, scale: Scale, score: Metric, legend: bool, visible: bool) -> go.Heatmap:
-    return go.Heatmap(
-        z=drawn.z,
-        x=drawn.x,
-        y=drawn.y,
-        text=drawn.text,
-        hovertemplate="%{text}",
-        zmin=scale.low,
-        zmax=scale.high,
-        colorscale=scale.colours,
-        colorbar={
-            "title": {"text": score.unit or "score", "side": "top", "font": {"size": 12}},
-            "lenmode": "pixels",
-            "len": _PANEL,
-            "y": 1,
-            "yanchor": "top",
-            "thickness": 14,
-            "outlinewidth": 0,
-        },
-        showscale=legend,
-        visible=visible,
-        xgap=2,
-        ygap=2,
-    )
 
 
 def _values(trace: go.Heatmap | go.Scatter) -> dict[str, Any]:

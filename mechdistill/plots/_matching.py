@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.circuits import Head
-from mechdistill.plots._cells import Cells, Scale, numbers
+from mechdistill.plots._cells import Cells, Scale, heatmap, numbers
 from mechdistill.plots._colours import ORANGE, RISING
 from mechdistill.plots._style import page, styled
 from mechdistill.tables.metrics import PATTERN_SIMILARITY
@@ -34,7 +34,7 @@ def matching_figure(table: pd.DataFrame) -> go.Figure | None:
     panel = max(_LEAST, _CELL * max(len(each.y) for each in drawn))
     made = page(titles, columns, panel, aside=24 * columns, horizontal_spacing=0.09)
     for n, (at, each, (_, part)) in enumerate(zip(made.places, drawn, pairs, strict=True)):
-        made.figure.add_trace(_heatmap(each, panel, legend=n == 0), **at)
+        made.figure.add_trace(heatmap(each, _SCALE, "similarity", panel, legend=n == 0), **at)
         made.figure.add_trace(numbers(each, _SCALE, columns, visible=True), **at)
         for row in part[part["matched"] & part["layer"].notna()].to_dict("records"):
             x, y = each.x.index(_name(row, "other_")), each.y.index(_name(row, ""))
@@ -74,28 +74,3 @@ def _hover(row: dict[Hashable, Any]) -> str:
         if pd.notna(row["initial"]):
             lines.append(f"at step 0, from the same weights {row['initial']:.3f}")
     return "\n".join(lines)
-
-
-def _heatmap(drawn: Cells, panel: int, *, legend: bool) -> go.Heatmap:
-    return go.Heatmap(
-        z=drawn.z,
-        x=drawn.x,
-        y=drawn.y,
-        text=drawn.text,
-        hovertemplate="%{text}<extra></extra>",
-        zmin=_SCALE.low,
-        zmax=_SCALE.high,
-        colorscale=_SCALE.colours,
-        colorbar={
-            "title": {"text": "similarity", "side": "top", "font": {"size": 12}},
-            "lenmode": "pixels",
-            "len": panel,
-            "y": 1,
-            "yanchor": "top",
-            "thickness": 14,
-            "outlinewidth": 0,
-        },
-        showscale=legend,
-        xgap=2,
-        ygap=2,
-    )

@@ -5,6 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.plots._arms import hatched
+from mechdistill.plots._cells import colour_bar
 from mechdistill.plots._colours import BLUE, ORANGE, RISING
 from mechdistill.plots._style import page, styled
 from mechdistill.tables import metrics, shown
@@ -36,17 +37,7 @@ def sandbox_figure(sandbox: KnownWorld, table: pd.DataFrame) -> go.Figure:
                 x=[f"to {names[i]}" for i in drawn],
                 y=[f"from {names[i]}" for i in drawn],
                 colorscale=RISING,
-                colorbar={
-                    "title": {"text": "log₁₀ π", "side": "top", "font": {"size": 12}},
-                    "lenmode": "pixels",
-                    "len": 290,
-                    "y": 1,
-                    "yanchor": "top",
-                    "x": 0.425,
-                    "xanchor": "left",
-                    "thickness": 14,
-                    "outlinewidth": 0,
-                },
+                colorbar={**colour_bar("log₁₀ π", 290), "x": 0.425, "xanchor": "left"},
                 hovertemplate="%{y} %{x}: %{customdata:.4f}",
             ),
             row=1,

@@ -1,5 +1,7 @@
 """The matrices of a run's heads over its checkpoints, and their figure."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ import mechdistill as md
 from mechdistill.circuits import Head, HeadView, ov_matrix, qk_matrix
 from mechdistill.plots import token_matrices_figure
 from mechdistill.runs import Experiment
+from mechdistill.training import train
+from tests.helpers import micro, only
 
 
 def test_a_table_holds_each_matrix_at_each_checkpoint_triggers_first(trained: Experiment) -> None:
@@ -59,3 +63,9 @@ def test_heads_that_are_not_there_and_runs_without_a_circuit_are_refused(trained
         md.token_matrices(run, "L1H0", checkpoints=0)
     with pytest.raises(md.MechdistillError, match="must be a run"):
         md.token_matrices(trained, "L1H0")  # pyright: ignore[reportArgumentType]
+
+
+def test_rotary_positions_are_refused_before_a_head_is_looked_for(tmp_path: Path) -> None:
+    train(micro(model={"positions": "rotary"}, arms=only(spt={})), tmp_path / "rotary")
+    with pytest.raises(md.MechdistillError, match=r"model.positions=rotary: what matches hangs on the distance"):
+        md.token_matrices(md.load(tmp_path / "rotary").run("spt/seed-0"))

@@ -12,6 +12,7 @@ import mechdistill as md
 from mechdistill.circuits import SCORES, HeadView, open_bridge
 from mechdistill.circuits._probes import random_probes
 from mechdistill.circuits.scores import LOGIT_LENS, OF_WEIGHTS
+from mechdistill.errors import MechdistillError
 from mechdistill.model import Transformer, to_transformer_lens
 from mechdistill.runs import Experiment
 from mechdistill.subject import PROBE_SEED
@@ -256,3 +257,27 @@ def test_what_we_publish_for_others_is_scored_as_our_own(trained: Experiment, tm
     both = theirs.merge(ours, on=keys, suffixes=("", "_ours"))
     assert len(both) == len(theirs) == len(ours)
     assert both["value"].to_numpy() == pytest.approx(both["value_ours"].to_numpy(), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["opt", "short", "stablelm"])
+def test_what_transformer_lens_cannot_run_or_has_no_room_for_a_repetition_is_one_line(
+    kind: str, tmp_path: Path
+) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM, StableLmConfig, StableLmForCausalLM
+
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if kind == "opt":
+        config = OPTConfig(
+            **sizes, ffn_dim=64, word_embed_proj_dim=32, do_layer_norm_before=False, max_position_embeddings=32
+        )
+        model, why = OPTForCausalLM(config), "TransformerLens cannot run it"
+    elif kind == "short":
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=2, n_embd=16, n_layer=1, n_head=2))
+        why = "a context of 2 has no room"
+    else:
+        config = StableLmConfig(**sizes, intermediate_size=64, num_key_value_heads=32, max_position_embeddings=32)
+        model, why = StableLmForCausalLM(config), "TransformerLens cannot run it"
+    model.save_pretrained(tmp_path / kind)
+    with pytest.raises(MechdistillError, match=why) as raised:
+        md.induction_scores(str(tmp_path / kind))
+    assert "\n" not in str(raised.value)

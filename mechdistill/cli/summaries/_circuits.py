@@ -34,8 +34,9 @@ def _edges(of: str, part: pd.DataFrame) -> Grid:
     gap = part[part["metric"] == COPY_GAP.name]
     patched = part[part["metric"] == PATH_RECOVERED.name]
     if gap.empty or patched.empty:
-        p = "" if gap.empty else f", {number(gap['value'].item())} logits, p {p_value(gap['p'].item())}"
-        return table(f"{of}: tells no copy from another{p}, so no edge recovers any", [], [])
+        cells = [[number(row["value"]), p_value(row["p"])] for row in gap.to_dict("records")]
+        title = f"{of}: tells no copy from another, so no edge recovers any"
+        return table(title, ["copy gap, logits", "p"], cells, right=0)
     keys = ["source", "reader", "input"]
     screen = part[part["metric"] == PATH_ATTRIBUTION.name].set_index(keys)["value"]
     strongest = patched.sort_values("value", ascending=False, key=abs).head(_SHOWN)
