@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping
 
 from mechdistill.config._alike import normal_teacher
 from mechdistill.config._base import check_reached
-from mechdistill.config._objective import AlphaByOccurrence, ArmConfig, OccurrenceWeights, OptimalAlpha, StagedAlpha
+from mechdistill.config._objective import (
+    AlphaByOccurrence,
+    ArmConfig,
+    OccurrenceWeights,
+    OptimalAlpha,
+    RampAlpha,
+    StagedAlpha,
+)
 from mechdistill.config._sandbox import SandboxConfig
 from mechdistill.config._teacher import TeacherConfig
 from mechdistill.config._training import TrainingConfig
@@ -23,6 +30,7 @@ def check_meaning(
     if arm.routing is not None:
         _under("routing", arm.routing.check_cut, sandbox.seq_len, training.batch, sandbox.vocab)
     _check_routed_class(arm)
+    _check_normalise(arm)
     for name, teacher in parts.items():
         what = {normal_teacher(part, parts, sandbox) for part in teacher.parts}
         if len(teacher.parts) > 1 and len(what) == 1:
@@ -83,6 +91,38 @@ def _check_routed_class(arm: ArmConfig) -> None:
                 raise ValueError(
                     f"ce_weights.{name}={weight:g}: has no effect where alpha is 1; drop it or lower alpha"
                 )
+
+
+def _check_normalise(arm: ArmConfig) -> None:
+    """A mean of its own for a term that at no moment weighs on some positions and not on others."""
+    if arm.normalise == "all":
+        return
+    if isinstance(arm.alpha, OptimalAlpha):
+        raise ValueError(
+            "normalise=per-term: counts where a term weighs, which with alpha=optimal hangs on rounding; drop one"
+        )
+    for alpha in _moments(arm.alpha):
+        weighs = [((1 - alpha[name]) * weight > 0, alpha[name] > 0) for name, weight in arm.ce_weights]
+        if arm.routing is not None:
+            kept = [
+                weight > 0 if arm.routing.keep == 1 else (1 - alpha[name]) * weight > 0
+                for name, weight in arm.ce_weights
+            ]
+            weighs += [(hard, False) for hard in kept]
+        if any(len(set(term)) > 1 for term in zip(*weighs, strict=True)):
+            return
+    raise ValueError("normalise=per-term: has no effect where each term weighs on all positions or on none; drop it")
+
+
+def _moments(alpha: float | RampAlpha | StagedAlpha | AlphaByOccurrence) -> list[dict[str, float]]:
+    """alpha by what a position is, at the moments of training that differ in where it is 0 or 1."""
+    if isinstance(alpha, AlphaByOccurrence):
+        return [{name: getattr(alpha, name) for name in OccurrenceWeights.model_fields}]
+    if isinstance(alpha, RampAlpha):
+        values = [alpha.start, (alpha.start + alpha.end) / 2, alpha.end]
+    else:
+        values = [value for _, value in alpha.stages] if isinstance(alpha, StagedAlpha) else [alpha]
+    return [dict.fromkeys(OccurrenceWeights.model_fields, value) for value in values]
 
 
 def _check_teacher(arm: ArmConfig, teacher: TeacherConfig) -> None:

@@ -131,7 +131,11 @@ def _smoothing_tag(value: Any) -> str:
 
 
 class ArmConfig(Config):
-    """A treatment: L = mean over positions of (1 - alpha)·CE(labels) + alpha·D(teacher, student)."""
+    """A treatment: L = mean over positions of (1 - alpha)·CE(labels) + alpha·D(teacher, student).
+
+    The mean is over all positions, also of those that `routing` or `ce_weights` leave without a term, unless
+    `normalise` gives each term a mean over its own.
+    """
 
     alpha: Alpha = 0.0
     """Weight of the distillation term; 0 is standard training (SPT). A number, or a schedule or rule with a `kind`."""
@@ -155,6 +159,9 @@ class ArmConfig(Config):
     """Weights of the cross-entropy term by what a position is."""
     routing: RoutingConfig | None = None
     """Positions without the distillation term."""
+    normalise: Literal["all", "per-term"] = "all"
+    """What each term is divided by. all: the number of positions, so that a term that weighs on fewer of them weighs
+    less; per-term: the number of positions of the batch on which it weighs."""
     training: dict[str, Any] | None = None
     """Overrides of `training` for this arm."""
     model: dict[str, Any] | None = None

@@ -1,9 +1,10 @@
 """What a run minimises: divergences and how they mix with the hard label."""
 
-from mechdistill.objective._mixture import Losses, Weights, mixture
-from mechdistill.objective._objective import Asked, Objective, Part, Unrouted, matched_smoothing, optimal_alpha
+from mechdistill.objective._mixture import Losses, Weights, mixture, per_term
+from mechdistill.objective._objective import Asked, Objective, Part, Unrouted
 from mechdistill.objective._own import own_divergence, own_signal
 from mechdistill.objective._routing import Seen, route
+from mechdistill.objective._rules import matched_smoothing, optimal_alpha
 
 __all__ = [
     "Asked",
@@ -18,5 +19,6 @@ __all__ = [
     "optimal_alpha",
     "own_divergence",
     "own_signal",
+    "per_term",
     "route",
 ]

@@ -1,4 +1,7 @@
-"""The training objective L = mean over positions of w·CE(label) + a·D(teacher, student), one code for every arm."""
+"""The training objective L = mean over positions of w·CE(label) + a·D(teacher, student), one code for every arm.
+
+Where each term has a mean of its own (`per_term`) it is this in the weights, so that nothing else knows of it.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,6 +28,25 @@ class Losses(NamedTuple):
     cross_entropy: Float[Tensor, ""]  # with the plain label, unweighted
     smoothed: Float[Tensor, ""]  # with the smoothed label, unweighted; the same without smoothing
     divergence: Float[Tensor, ""] | None  # unweighted; None without a teacher
+
+
+def per_term(weights: Weights, valid: Bool[Tensor, "batch pos"] | None = None) -> Weights:
+    """Weights with which the mean over all n positions is the sum of each term's mean over its own positions.
+
+    w·n/#{w > 0} and a·n/#{a > 0}, so that (1/n)·Σ w·CE + a·D becomes Σ w·CE/#{w > 0} + Σ a·D/#{a > 0}; a term that
+    weighs nowhere stays 0. Routed positions then take nothing from the size of the distillation term, however few
+    are left to it.
+
+    Of a whole batch of the optimiser: a part of it takes its part of these weights, and the count of the whole, and
+    never its own. With `valid` only those positions are counted.
+    """
+    counted = torch.ones_like(weights.hard, dtype=torch.bool) if valid is None else valid
+    n = counted.sum()
+
+    def alone(weight: Float[Tensor, "batch pos"]) -> Float[Tensor, "batch pos"]:
+        return weight * n / ((weight > 0) & counted).sum().clamp(min=1)
+
+    return Weights(alone(weights.hard), alone(weights.soft), weights.routed)
 
 
 def smoothed_cross_entropy(

@@ -1,7 +1,7 @@
 """An arm's objective: its weights at every position, its loss, and the law at which that loss is smallest."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,10 +20,11 @@ from mechdistill.config import (
     StagedAlpha,
 )
 from mechdistill.errors import MechdistillError
-from mechdistill.laws import forward_kl, mixed, soften, uniform_like
-from mechdistill.objective._mixture import Losses, Weights, mixture
+from mechdistill.laws import mixed, soften, uniform_like
+from mechdistill.objective._mixture import Losses, Weights, mixture, per_term
 from mechdistill.objective._own import values_by_position
 from mechdistill.objective._routing import Seen, choose
+from mechdistill.objective._rules import optimal_alpha
 from mechdistill.teachers import Moment
 from mechdistill.world import Labels
 
@@ -111,8 +112,9 @@ class Objective:
     def weights(self, asked: Asked) -> Weights:
         """Weights of the two terms: (1 - alpha)·ce_weight and alpha, but for routed positions.
 
-        Signals and alpha read the law that targets are drawn from, never the draws: where those agree by chance would
-        otherwise be chosen, and the targets no longer be unbiased.
+        Scaled by `per_term` where each term has a mean of its own. Signals and alpha read the law that targets are
+        drawn from, never the draws: where those agree by chance would otherwise be chosen, and the targets no longer
+        be unbiased.
         """
         return self.routed(self.unrouted(asked))
 
@@ -133,12 +135,12 @@ class Objective:
     @torch.no_grad()
     def routed(self, unrouted: Unrouted) -> Weights:
         """The weights of a whole batch, with the positions chosen that lose their distillation term."""
-        plain, kept, signal, random = unrouted
-        if kept is None or signal is None or random is None:
-            return plain
-        assert self.config.routing is not None
-        routed = choose(self.config.routing, signal, random)
-        return Weights(torch.where(routed, kept, plain.hard), torch.where(routed, 0.0, plain.soft), routed)
+        weights, kept, signal, random = unrouted
+        if kept is not None and signal is not None and random is not None:
+            assert self.config.routing is not None
+            routed = choose(self.config.routing, signal, random)
+            weights = Weights(torch.where(routed, kept, weights.hard), torch.where(routed, 0.0, weights.soft), routed)
+        return per_term(weights) if self._is_per_term else weights
 
     def _unrouted_weights(self, asked: Asked) -> Weights:
         alpha = self.alpha(asked)
@@ -177,8 +179,9 @@ class Objective:
         The labels' law is the oracle's, smoothed where labels are; w and a are what a student can expect who sees the
         context alone. nan where both are 0. None where that is not known: with other divergences than forward KL or
         a softened student; where routing depends on the rest of the sequence or on the student (a quantile, unless
-        it is of random positions; student signals); and where weights go by occurrences that the context does not
-        show (`occurrence_is_visible`: false where every sequence draws its own triggers).
+        it is of random positions; student signals); where weights go by occurrences that the context does not show
+        (`occurrence_is_visible`: false where every sequence draws its own triggers); and where both terms meet at a
+        position, each with a mean over positions whose number hangs on the rest of the batch.
         """
         if not self.config.divergence.is_forward_kl or self.config.soften == "both":
             return None
@@ -201,19 +204,35 @@ class Objective:
         by_class = config.routing is not None and config.routing.by.reads_occurrence
         return by_class or isinstance(config.alpha, AlphaByOccurrence) or config.ce_weights != OccurrenceWeights()
 
+    @property
+    def _is_per_term(self) -> bool:
+        return self.config.normalise == "per-term"
+
+    @property
+    def _terms_are_apart(self) -> bool:
+        """Whether no position ever has both: then what it asks for is the same however much they weigh."""
+        alpha = self.config.alpha
+        if isinstance(alpha, float | int):
+            return alpha in (0, 1)
+        return isinstance(alpha, AlphaByOccurrence) and {alpha.ordinary, alpha.first, alpha.copyable} == {0.0, 1.0}
+
     def _expected_weights(self, asked: Asked) -> Weights | None:
         """Weights given the context, averaged over what it does not determine; None where that is not known."""
         routing = self.config.routing
         if routing is None or (routing.quantile is None and not routing.by.asks_the_student):
-            return self.weights(asked)
-        if not routing.by.is_random:
+            return self.weights(asked) if self._terms_are_apart or not self._is_per_term else None
+        if not routing.by.is_random or (self._is_per_term and self._goes_by_occurrence):
             return None
         plain = self._unrouted_weights(asked)
         sequences, length = plain.soft.shape
         n = length * (1 if routing.scope == "sequence" else asked.part.of if asked.part else sequences)
         share = routing.taken(n) / n
-        hard = (1 - share) * plain.hard + share * self._kept(asked, plain)
-        return Weights(hard, (1 - share) * plain.soft, plain.routed)
+        kept = self._kept(asked, plain)
+        hard, soft = (1 - share) * plain.hard + share * kept, (1 - share) * plain.soft
+        if self._is_per_term:  # every position alike: of so many in a batch each term has this share
+            hard = hard / ((1 - share) * (plain.hard > 0) + share * (kept > 0)).clamp(min=1 / n)
+            soft = soft / max(1 - share, 1 / n)
+        return Weights(hard, soft, plain.routed)
 
     def _by_occurrence(self, values: OccurrenceWeights | AlphaByOccurrence, asked: Asked) -> Float[Tensor, "batch pos"]:
         ones = asked.student_log_probs.new_ones(asked.student_log_probs.shape[:-1])
@@ -244,43 +263,3 @@ class Objective:
                 "set divergence.floor (like 1e-4) or take another divergence"
             )
         return teacher_log_probs
-
-
-def optimal_alpha(
-    log_probs: Float[Tensor, "batch pos vocab"],
-    target_log_probs: Float[Tensor, "batch pos vocab"],
-    visits: Float[Tensor, "batch pos"],
-) -> Float[Tensor, "batch pos"]:
-    """alpha* = v / (v + n·b), v = 1 - Σp² of the oracle's law, b = ‖t - p‖² of the teacher, n the visits; in [0, 1].
-
-    1 where the teacher is exact or nothing was seen yet, 0 where the label is certain and the teacher is not. It
-    minimises the squared error (1-alpha)²·v/n + alpha²·b of a table. Source: after Menon et al. 2021.
-    """
-    p, t = log_probs.exp(), target_log_probs.exp()
-    variance = (1 - p.square().sum(dim=-1)).clamp(min=0)
-    bias = visits * (t - p).square().sum(dim=-1)
-    return torch.where(bias == 0, 1.0, variance / (variance + bias))
-
-
-def matched_smoothing(log_probs: Iterable[Float[Tensor, "batch pos vocab"]], distance: float) -> float:
-    """The label smoothing s whose targets have the mean KL(p ‖ (1 - s)·p + s/vocab) = `distance`, nats.
-
-    `log_probs` are p in chunks, and walked again and again. That KL grows with s from 0 to ln(vocab) - H(p), the
-    chance level. Raises `MechdistillError` for a distance out of reach, or so small that its placebo would be standard
-    training.
-    """
-    from scipy.optimize import root_scalar  # here, since a training worker seldom needs it
-
-    def lost(chunk: Float[Tensor, "batch pos vocab"], smoothing: float) -> Float[Tensor, "batch pos"]:
-        exact = chunk.double()
-        return forward_kl(exact, mixed(exact, uniform_like(exact), torch.tensor(smoothing, dtype=exact.dtype)))
-
-    def excess(smoothing: float) -> float:
-        return float(torch.cat([lost(chunk, smoothing) for chunk in log_probs]).mean()) - distance
-
-    if not 1e-6 <= distance <= excess(0.999) + distance:
-        raise MechdistillError(
-            f"label_smoothing: the targets to match are {distance:.3g} nats from the truth; must be between 1e-6 and "
-            f"{excess(0.999) + distance:.3g}, what smoothing can reach; match another arm"
-        )
-    return float(root_scalar(excess, bracket=(0.0, 0.999), xtol=1e-9).root)

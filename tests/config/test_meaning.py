@@ -21,6 +21,28 @@ def taught_by(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"teachers": {**PARTS, "t": settings}, "arms": {"x": {"alpha": 0.5, "teacher": "t"} | more}}
 
 
+BLIND = {"signal": "random", "quantile": 0.5}
+BY_CLASS = {"kind": "by-occurrence", "ordinary": 0.9, "first": 0.5}
+WHOLE: list[dict[str, Any]] = [  # each term weighs on all positions at a time, or on none
+    {},
+    {"alpha": 1},
+    {"alpha": 0, "teacher": None, "ce_weights": {"copyable": 0.1}},
+    {"alpha": {"kind": "linear", "start": 1, "end": 0}},
+    {"alpha": {"kind": "stages", "stages": [[0, 1], [0.5, 0]]}},
+    {"alpha": {**BY_CLASS, "copyable": 0.1}},
+    {"ce_weights": {"ordinary": 0, "first": 0, "copyable": 0}},
+]
+PARTIAL: list[dict[str, Any]] = [
+    {"routing": BLIND},
+    {"alpha": 1, "routing": BLIND | {"keep": 1}},
+    {"alpha": 1, "routing": BLIND},
+    {"alpha": 0, "teacher": None, "ce_weights": {"copyable": 0}},
+    {"alpha": {"kind": "stages", "stages": [[0, 0.5], [0.5, 0]]}, "routing": BLIND | {"keep": 1}},
+    {"alpha": {**BY_CLASS, "copyable": 0}},
+    {"alpha": {**BY_CLASS, "copyable": 1}},
+]
+
+
 EQUAL = [
     (arm(alpha={"kind": "linear", "start": 0, "end": 0}), "is standard training (SPT); leave alpha out"),
     (arm(alpha={"kind": "cosine", "start": 0.5, "end": 0.5}), "is alpha: 0.5; write that"),
@@ -69,6 +91,8 @@ EQUAL = [
     (taught_by({"kind": "progressive", "of": "young", "stages": [[0, 0.5], [0.5, 0.5]]}), "drop it"),
     (taught_by({"kind": "progressive", "of": "young", "stages": [[0, 0.5], [0.99, 1]]}), "none of the 24 steps"),
     (taught_by({"kind": "ema", "decay": 0}), "is the student itself"),
+    *((arm(normalise="per-term", **settings), "normalise=per-term: has no effect") for settings in WHOLE),
+    (arm(normalise="per-term", alpha={"kind": "optimal"}, routing=BLIND), "hangs on rounding; drop one"),
 ]
 
 
@@ -80,10 +104,16 @@ def test_a_setting_without_effect_is_refused_and_says_what_it_equals(changes: di
     assert str(error.value).startswith(("arms.x.", "teachers.t."))
 
 
+@pytest.mark.parametrize("settings", PARTIAL, ids=str)
+def test_each_term_may_have_its_own_mean_where_it_weighs_on_some_positions_only(settings: dict[str, Any]) -> None:
+    (config,) = [run for run in expand(micro(**arm(normalise="per-term", **settings))) if run.treatment == "x"]
+    assert config.objective.normalise == "per-term"
+
+
 def test_documented_defaults_may_be_written_out() -> None:
     written = micro(
         arms={
-            "spt": {"alpha": 0.0, "temperature": 1.0, "label_smoothing": 0, "ce_weights": {"copyable": 1}},
+            "spt": {"alpha": 0.0, "label_smoothing": 0, "ce_weights": {"copyable": 1}, "normalise": "all"},
             "dpt": {"alpha": 0.9, "teacher": "young", "temperature": 1.0, "soften": "teacher"},
         },
         lr_scales=[1],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mechdistill.config import DIVERGENCES
 from mechdistill.laws import cross_entropy, forward_kl, soften
-from mechdistill.objective import Weights, mixture
+from mechdistill.objective import Weights, mixture, per_term
 from mechdistill.tables import resolve
 
 
@@ -133,6 +133,43 @@ def test_parts_permutations_repetitions_and_padding_change_no_gradient(name: str
     padded = gradient(rubbish_teacher, rubbish_logits, labels, [([0, 1, 2, 3], valid, None)], divergence=divergence)
     torch.testing.assert_close(padded[valid], whole[valid])
     assert (padded[~valid] == 0).all()
+
+
+def test_per_term_divides_each_term_by_its_own_positions_in_the_whole_batch() -> None:
+    """Against two means taken apart; in parts, repeated and padded it stays that."""
+    logits, labels, teacher = laws(9, 4, 3, 7), torch.randint(0, 7, (4, 3)), laws(10, 4, 3, 7)
+    valid = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=torch.bool)
+    hard = torch.tensor([[0.5, 0, 2], [0, 9, 9], [9, 9, 9], [0, 1, 9]]).double()  # 3 of the valid ones, 9s are padding
+    soft = torch.tensor([[0, 1.5, 0], [1, 9, 9], [9, 9, 9], [0.2, 3, 9]]).double()  # 4
+    own = Weights(hard, soft, torch.zeros_like(valid))
+    ce = -logits.gather(-1, labels[..., None])[..., 0]
+    kl = (teacher.exp() * (teacher - logits)).sum(-1)
+    x = logits.clone().requires_grad_()
+    scaled = per_term(own, valid)
+    whole = mixture(x.log_softmax(-1), labels, teacher, scaled, valid=valid)
+    apart = ((hard * ce)[valid].sum() / 3, (soft * kl)[valid].sum() / 4)
+    torch.testing.assert_close(whole.total.detach(), sum(apart))
+    whole.total.backward()
+
+    def accumulated(rows: list[list[int]], times: int = 1) -> torch.Tensor:
+        y = logits.clone().requires_grad_()
+        weights = per_term(Weights(*(f.repeat(times, 1) for f in own)), valid.repeat(times, 1))
+        for part in rows:
+            each = Weights(*(field[part] for field in weights))
+            of = [i % 4 for i in part]
+            laws_of = (y[of].log_softmax(-1), labels[of], teacher[of])
+            mixture(*laws_of, each, valid=valid[of], count=times * int(valid.sum())).total.backward()
+        return y.grad
+
+    torch.testing.assert_close(accumulated([[0], [2], [1, 3]]), x.grad)
+    torch.testing.assert_close(accumulated([[3, 1, 0, 2]]), x.grad)
+    torch.testing.assert_close(accumulated([list(range(8))], times=2), x.grad)
+
+
+def test_per_term_of_a_term_that_weighs_nowhere_is_0_and_of_one_that_weighs_everywhere_is_it() -> None:
+    scaled = per_term(weights(1.0, 2, 3))
+    assert (scaled.hard == 0).all()
+    assert (scaled.soft == 1).all()
 
 
 def test_a_part_without_any_valid_position_is_zero_and_backward_works() -> None:

@@ -212,3 +212,74 @@ def test_reverse_kl_against_a_teacher_that_excludes_tokens_is_refused_unless_flo
     q = at.student_log_probs.exp()
     torch.testing.assert_close(loss.total, (q * (q / p).log()).sum(-1).mean())
     assert objective(divergence={"kind": "jsd"}).loss(at, next_tokens).total.isfinite()
+
+
+OPPOSITE = {"signal": "teacher-entropy", "tail": "high", "quantile": 0.75, "keep": 1}
+
+
+@pytest.mark.parametrize("divergence", ["forward-kl", {"kind": "reverse-kl", "floor": 1e-4}])
+def test_the_opposite_route_is_the_divergence_where_the_teacher_is_surest_and_labels_elsewhere(divergence) -> None:
+    """4 of 16 positions a sequence, chosen by a plain sort; both ways to divide."""
+    at = asked(seed=5)
+    noise = torch.randn(8, 16, 12, generator=torch.Generator().manual_seed(6))
+    teacher = (3 * noise).log_softmax(-1)  # no two positions alike, so that no tie has to be broken
+    at = at._replace(teacher_log_probs=teacher, expected_log_probs=teacher)
+    next_tokens = torch.randint(0, 12, (8, 16), generator=torch.Generator().manual_seed(7))
+    p, q = teacher.exp(), at.student_log_probs.exp()
+    entropy = -(p * p.log()).sum(-1)
+    if divergence == "forward-kl":
+        far = (p * (p / q).log()).sum(-1)
+    else:
+        mixed = (1 - 1e-4) * p + 1e-4 / 12
+        far = (q * (q / mixed).log()).sum(-1)
+    taught, labelled = [], []
+    for i in range(8):
+        surest = set(sorted(range(16), key=lambda j, i=i: entropy[i, j].item())[:4])
+        for j in range(16):
+            ce = -at.student_log_probs[i, j, next_tokens[i, j]]
+            (taught if j in surest else labelled).append(far[i, j] if j in surest else ce)
+    arm = {"alpha": 1.0, "divergence": divergence, "routing": OPPOSITE}
+    every = objective(**arm).loss(at, next_tokens).total
+    torch.testing.assert_close(every, (sum(taught) + sum(labelled)) / 128)
+    own = objective(**arm, normalise="per-term").loss(at, next_tokens).total
+    torch.testing.assert_close(own, sum(taught) / 32 + sum(labelled) / 96)
+
+
+def test_omit_is_the_sum_of_cross_entropy_off_copyable_positions_over_all_of_them() -> None:
+    sandbox = world()
+    data = sandbox.batch(0, 0, 8)
+    at = asked(sandbox, teacher=None)
+    terms = [
+        -at.student_log_probs[i, j, data.next_tokens[i, j]]
+        for i in range(8)
+        for j in range(16)
+        if not at.labels.copyable[i, j]
+    ]
+    assert len(terms) < 128
+    arm = {"alpha": 0.0, "teacher": None, "ce_weights": {"copyable": 0}}
+    torch.testing.assert_close(objective(**arm).loss(at, data.next_tokens).total, sum(terms) / 128)
+    own = objective(**arm, normalise="per-term").loss(at, data.next_tokens).total
+    torch.testing.assert_close(own, sum(terms) / len(terms))
+
+
+def test_the_target_where_each_term_has_its_own_mean() -> None:
+    """Known where no position has both terms, or where so many are routed at random; nowhere else."""
+    at = asked()
+    labels, teacher = at.labels.log_probs.exp(), at.teacher_log_probs.exp()
+    nats = {"signal": "teacher-entropy", "tail": "high", "nats": 1.0, "keep": 1}
+    apart = objective(alpha=1.0, routing=nats, normalise="per-term")
+    routed = (-(teacher * at.teacher_log_probs.clamp(min=-99)).sum(-1) >= 1.0)[..., None]
+    assert 0 < routed.float().mean() < 1
+    found = apart.target(at, occurrence_is_visible=True).exp()
+    torch.testing.assert_close(found, torch.where(routed, labels, teacher))
+    # at random: of n positions n/4 are routed, and a position that is expects 1/(n/4) of the labels' mean
+    for alpha, keep in ((1.0, 1), (0.9, 1), (0.9, "1-alpha")):
+        blind = {"signal": "random", "quantile": 0.25, "keep": keep}
+        hard, soft = 0.75 * (1 - alpha) + 0.25 * (1 if keep == 1 else 1 - alpha), 0.75 * alpha
+        hard = hard / 0.25 if alpha == 1 else hard
+        soft = soft / 0.75
+        expected = (hard * labels + soft * teacher) / (hard + soft)
+        placebo = objective(alpha=alpha, routing=blind, normalise="per-term")
+        torch.testing.assert_close(placebo.target(at, occurrence_is_visible=True).exp(), expected)
+    for unknown in ({"routing": nats}, {"ce_weights": {"copyable": 0}}, {"alpha": 1.0, "routing": OPPOSITE}):
+        assert objective(normalise="per-term", **unknown).target(at, occurrence_is_visible=True) is None

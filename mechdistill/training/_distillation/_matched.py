@@ -31,7 +31,7 @@ def smoothing_like(objective: Objective, teacher: Teacher, config: RunConfig, wo
         if target is None:
             raise MechdistillError(
                 "label_smoothing.match: the law that the other arm asks for is not known (its teacher draws inside "
-                "another, or its routing goes by quantiles); match another arm"
+                "another, its routing goes by quantiles, or its terms have means of their own); match another arm"
             )
         distances.append(forward_kl(oracle, target))
     distance = torch.cat(distances)
