@@ -40,6 +40,12 @@ def refuse_uniform(teacher: TeacherConfig, teachers: Mapping[str, TeacherConfig]
             raise ValueError(f"of={part}: {what} changes nothing of a uniform teacher, which equals {part}; use that")
 
 
+def _check_below(below: float | None, vocab: int) -> None:
+    most = math.log(vocab)
+    if below is not None and below >= most:
+        raise ValueError(f"below={below:g}: is everywhere, since no entropy exceeds {most:.4f} nats; drop it")
+
+
 class NoisyTeacher(TeacherConfig, kind="noisy"):
     """(1 - epsilon)·p + epsilon/vocab."""
 
@@ -62,9 +68,7 @@ class NoisyTeacher(TeacherConfig, kind="noisy"):
 
     def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:  # noqa: ARG002
         """Raise ValueError for a threshold that every position is below."""
-        most = math.log(student.sandbox.vocab)
-        if self.below is not None and self.below >= most:
-            raise ValueError(f"below={self.below:g}: is everywhere, since no entropy exceeds {most:.4f} nats; drop it")
+        _check_below(self.below, student.sandbox.vocab)
 
 
 class CountTeacher(TeacherConfig, kind="count"):
@@ -114,6 +118,9 @@ class TiltedTeacher(TeacherConfig, kind="tilted"):
     """Fraction of ordinary rows with a reward."""
     good: float = Field(default=0.25, gt=0, lt=1)
     """Fraction of such a row's successors that are rewarded; at least one."""
+    below: float | None = Field(default=None, ge=0, le=100)
+    """Only rows whose entropy is at most this, nats, so that a reward and what is measured elsewhere do not meet;
+    null: any."""
     seed: Seed = 0
     """Of the rewarded rows and successors."""
 
@@ -125,6 +132,7 @@ class TiltedTeacher(TeacherConfig, kind="tilted"):
     def check_fit(self, student: Student, teachers: Mapping[str, TeacherConfig]) -> None:
         """Raise ValueError for a horizon beyond which the oracle's future depends on more than the current token."""
         sandbox = student.sandbox
+        _check_below(self.below, sandbox.vocab)
         exact = sandbox.is_plain or (sandbox.shows_triggers and self.horizon == 2)
         if self.horizon > 1 and self._before(teachers).knows_targets and not exact:
             raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mechdistill.config import hashed_seed
 from mechdistill.config.teachers import TiltedTeacher
+from mechdistill.errors import MechdistillError
 from mechdistill.teachers._exact import named_or_oracle
 from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import KnownWorld, Labels, known
@@ -38,7 +39,8 @@ class Tilted(Teacher):
 
     entry = TiltedTeacher
     reward: Bool[Tensor, "row next"]
-    """Which transitions are rewarded: all possible; none in rows of tokens that are triggers in every sequence."""
+    """Which transitions are rewarded: all possible; none in rows of tokens that are triggers in every sequence, nor
+    in rows of more entropy than `below`."""
 
     def __init__(
         self,
@@ -49,9 +51,11 @@ class Tilted(Teacher):
         horizon: int = 1,
         share: float = 0.5,
         good: float = 0.25,
+        below: float | None = None,
         seed: int = 0,
     ):
-        self.reward = _rewarded(world, share, good, seed)
+        """Raises `MechdistillError` if no ordinary row's entropy is at most `below`."""
+        self.reward = _rewarded(world, share, good, below, seed)
         behind = world.identity() if horizon > 1 else ""
         super().__init__(repr(float(beta)), repr(horizon), behind, self.reward.numpy().tobytes(), parts=(teacher,))
         gain = self.reward.double() / beta
@@ -64,7 +68,7 @@ class Tilted(Teacher):
     @classmethod
     def from_config(cls, config: TiltedTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:
         """Of the named teacher or the oracle."""
-        options = config.model_dump(include={"beta", "horizon", "share", "good", "seed"})
+        options = config.model_dump(include={"beta", "horizon", "share", "good", "below", "seed"})
         return cls(named_or_oracle(parts, setting), known(setting.world, f"teacher '{setting.name}'"), **options)
 
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
@@ -73,11 +77,17 @@ class Tilted(Teacher):
         return (log_probs.double() + self._tilt[tokens].to(log_probs.device)).log_softmax(dim=-1).float()
 
 
-def _rewarded(world: KnownWorld, share: float, good: float, seed: int) -> Bool[Tensor, "row next"]:
+def _rewarded(world: KnownWorld, share: float, good: float, below: float | None, seed: int) -> Bool[Tensor, "row next"]:
     """A share of the rows that can be ordinary, and in each a fraction of its own successors; at least one of both."""
     # a key of its own: the world's rows come from SeedSequence([sandbox seed, 0])
     rng = np.random.default_rng(hashed_seed(f"tilted:{world.seed}:{seed}"))
-    ordinary = np.flatnonzero(world.rate < 1)
+    ordinary = np.flatnonzero((world.rate < 1) & (world.row_entropy <= (np.inf if below is None else below)))
+    if not len(ordinary):
+        least = world.row_entropy[world.rate < 1].min()
+        raise MechdistillError(
+            f"below={below:g}: no row is rewarded, since none that is ordinary has less entropy than {least:.4f} nats; "
+            "raise it"
+        )
     rows = rng.permutation(ordinary)[: max(1, round(share * len(ordinary)))]
     reward = torch.zeros(world.vocab, world.vocab, dtype=torch.bool)
     for row in rows:

@@ -80,6 +80,7 @@ EQUAL = [
     (taught_by({"kind": "noisy", "epsilon": 0}), "teachers.t.epsilon=0: must be greater than 0"),
     (taught_by({"kind": "noisy", "epsilon": 1}), "equals kind: uniform"),
     (taught_by({"kind": "noisy", "below": 2.6}), "below=2.6: is everywhere"),
+    (taught_by({"kind": "tilted", "below": 2.6}), "below=2.6: is everywhere"),
     (taught_by({"kind": "noisy", "of": "flat"}), "equals flat; use that"),
     (taught_by({"kind": "permuted", "of": "flat"}), "equals flat; use that"),
     (taught_by({"kind": "top-k", "of": "young", "k": 12}), "keeps all 12 tokens, which equals the teacher young"),

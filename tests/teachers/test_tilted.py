@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mechdistill import teachers
+from mechdistill.errors import MechdistillError
 from mechdistill.sandbox import Sandbox
 from tests.helpers import only, transformer, world
 from tests.teachers.every import built, some_tokens
@@ -172,3 +173,19 @@ def test_copying_moves_where_triggers_are_rewarded_or_the_future_counts() -> Non
     assert change_at_copyable(teachers.Bigram, {}, 1) < 1e-6
     assert change_at_copyable(teachers.Bigram, {}, 2) > 0.1
     assert change_at_copyable(teachers.Oracle, bernoulli, 1) > 0.1
+
+
+def test_a_reward_below_an_entropy_leaves_every_other_row_alone() -> None:
+    sandbox = world(rows=only(kind="two-level", share=0.5, low=2, high=6), triggers={"count": 0})
+    oracle = teachers.Oracle(sandbox)
+    teacher = teachers.Tilted(oracle, sandbox, below=1.0, share=1.0)
+    few = (torch.tensor(sandbox.pi) > 0).sum(-1) == 2
+    assert teacher.reward.any(-1).tolist() == few.tolist(), "one of the two successors, in every such row"
+    tokens = sandbox.sequences(0, 0, 4)[:, :-1]
+    labels = sandbox.labels(tokens)
+    ours, theirs = teacher.log_probs(tokens, labels).exp(), oracle.log_probs(tokens, labels).exp()
+    torch.testing.assert_close(ours[~few[tokens]], theirs[~few[tokens]])
+    sure = math.e / (1 + math.e)  # beta 1, two equal successors
+    torch.testing.assert_close(ours[few[tokens]].max(-1).values, torch.full((int(few[tokens].sum()),), sure))
+    with pytest.raises(MechdistillError, match=r"below=0.5: no row is rewarded, .* less entropy than 0.6931 nats"):
+        teachers.Tilted(oracle, sandbox, below=0.5)

@@ -152,7 +152,17 @@ def test_the_presets_of_the_study_have_the_arms_that_it_needs() -> None:
     assert {"oracle", "bigram", "noisy", "permuted", "tilted", "top-k", "splice", "sampled", "checkpoint"} <= kinds
     names = {run.treatment for run in expand(full)}
     assert {"trunk-spt-at-2000000", "trunk-dpt-90-at-4000000", "scarce-dpt-90", "label-smoothing"} <= names
-    assert {"paper", "paper-full", "routing"} <= set(preset_names())
+    assert {"omit", "hybrid", "opposite-route", "opposite-route-per-term", "opposite-route-reverse"} <= names
+    assert {"scarce-dpt-90-late", "scarce-dpt-90-tilted", "scarce-dpt-90-top-1", "scarce-spt-2x"} <= names
+    assert {"paper", "paper-full", "routing", "routes"} <= set(preset_names())
+
+
+def test_an_arm_that_two_presets_have_is_one_arm() -> None:
+    """Of one name at least: the teacher of that name is another one in the world of routes."""
+    full, routes = load_experiment(preset_name="paper-full"), load_experiment(preset_name="routes")
+    shared = set(full.arms) & set(routes.arms)
+    assert len(shared) >= 11
+    assert {n: full.arms[n] for n in shared} == {n: routes.arms[n] for n in shared}
 
 
 def test_the_two_presets_can_share_a_directory(tmp_path: Path) -> None:
