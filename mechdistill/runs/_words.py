@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mechdistill.config import ModelConfig, RunConfig, SandboxConfig
+from mechdistill.config import ModelConfig, RoutingConfig, RunConfig, SandboxConfig
 
 
 def world(sandbox: SandboxConfig) -> str:
@@ -52,11 +52,30 @@ def treatment(config: RunConfig) -> str:
             text += f", {_settings(divergence)}"
         if objective["temperature"] != 1:
             text += f", the teacher softened by the temperature {objective['temperature']:g}"
+    told |= {"routing", "normalise"}
     further = {k: v for k, v in objective.items() if k not in told and v != usual[k]}
     text += "".join(f"; {key.replace('_', ' ')}: {_settings(value)}" for key, value in further.items())
+    if config.objective.routing is not None:
+        text += f"; {_routed(config.objective.routing)}"
+    text += "; each term is a mean over the positions where it weighs" * (config.objective.normalise == "per-term")
     training = config.training
     budget = f"{training.tokens:,} tokens in batches of {training.batch} sequences"
     return f"{text}. {config.steps:,} steps, {budget}; AdamW, learning rate {training.lr:g}, {training.schedule}."
+
+
+def _routed(routing: RoutingConfig) -> str:
+    """Which positions lose the distillation term, and what labels weigh there."""
+    end = {"low": "lowest", "high": "highest"}[routing.tail]
+    if routing.by.is_random:
+        which = "at random"
+    elif routing.quantile is not None:
+        which = f"of {end} {routing.signal}"
+    elif routing.nats is not None:
+        which = f"of {routing.signal} {'up to' if routing.tail == 'low' else 'from'} {routing.nats:g} nats"
+    else:
+        which = f"of the {end} {routing.signal}"
+    of = "" if routing.quantile is None else f"{100 * routing.quantile:g} % of each {routing.scope}'s "
+    return f"no distillation term at {of}positions {which}, where labels weigh {routing.keep}"
 
 
 def teachers(config: RunConfig) -> dict[str, str]:

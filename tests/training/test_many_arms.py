@@ -157,14 +157,6 @@ def test_the_presets_of_the_study_have_the_arms_that_it_needs() -> None:
     assert {"paper", "paper-full", "routing", "routes"} <= set(preset_names())
 
 
-def test_an_arm_that_two_presets_have_is_one_arm() -> None:
-    """Of one name at least: the teacher of that name is another one in the world of routes."""
-    full, routes = load_experiment(preset_name="paper-full"), load_experiment(preset_name="routes")
-    shared = set(full.arms) & set(routes.arms)
-    assert len(shared) >= 11
-    assert {n: full.arms[n] for n in shared} == {n: routes.arms[n] for n in shared}
-
-
 def test_the_two_presets_can_share_a_directory(tmp_path: Path) -> None:
     """paper extends to paper-full but for its name, so nothing of the core has to be trained twice."""
     core, full = load_experiment(preset_name="paper"), load_experiment(preset_name="paper-full")
