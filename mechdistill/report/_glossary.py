@@ -36,6 +36,8 @@ WORDS: dict[str, str] = {
     "nats": "Units of information with the natural logarithm: 1 nat is 1.44 bits; guessing among 64 tokens costs 4.16.",
     "forms copying": "Reaches, and keeps for three evaluations, a copy accuracy half-way between what needs no "
     "circuit and the oracle's.",
+    "routing": "Taking the distillation term away from some positions, as the paper does where the teacher is surest; "
+    "the opposite route leaves it there alone.",
     "manipulation checks": "Whether what an arm is taught is what the study says, whatever its students do.",
     "95 % interval": "Paired t interval over seeds: an interval that covers the true mean difference 95 times in 100.",
 }

@@ -17,8 +17,9 @@ class Taught(NamedTuple):
     teacher: str
     baseline: str | None
     """The arm of its undistilled twin; None where the experiment has none in the same sandbox."""
-    routing: Literal["informed", "blind"] | None
-    """Of positions that lose the distillation term: 'informed', 'blind' (at random), or None where none do."""
+    routing: Literal["informed", "opposite", "blind"] | None
+    """Of positions that lose the distillation term: 'informed' (a signal's low tail, where copies are), 'opposite' (its
+    high tail: they are what keeps it), 'blind' (at random), or None where none do."""
 
 
 def manipulation_checks(log: pd.DataFrame, taught: Iterable[Taught]) -> pd.DataFrame:

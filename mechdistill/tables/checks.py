@@ -29,7 +29,7 @@ class Check:
     low: float = -INF
     high: float = INF
     of: Literal["teaching", "routing", "informed routing"] = "teaching"
-    """Whom it is about: all that are taught, those that route, those of them that do not route at random."""
+    """Whom it is about: all that are taught, those that route, those of them that mean to route what can be copied."""
 
     @property
     def is_bounded(self) -> bool:

@@ -1,11 +1,12 @@
 """The manipulation checks of an experiment: who is taught by whom, and who is whose undistilled twin."""
 
 import warnings
+from typing import Literal
 
 import pandas as pd
 
 from mechdistill import stats
-from mechdistill.config import ExperimentConfig, RunConfig
+from mechdistill.config import ExperimentConfig, RoutingConfig, RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
 from mechdistill.tables import CHECK_TABLE, frame
@@ -45,8 +46,14 @@ def checks(experiment: Experiment) -> pd.DataFrame:
 def _taught(experiment: ExperimentConfig, run: RunConfig) -> stats.Taught:
     assert run.objective.teacher is not None
     routing = run.objective.routing
-    routed = None if routing is None else "blind" if routing.by.is_random else "informed"
-    return stats.Taught(run.treatment, run.seed, run.objective.teacher, _baseline(experiment, run), routed)
+    kind = None if routing is None else _kind(routing)
+    return stats.Taught(run.treatment, run.seed, run.objective.teacher, _baseline(experiment, run), kind)
+
+
+def _kind(routing: RoutingConfig) -> Literal["informed", "opposite", "blind"]:
+    if routing.by.is_random:
+        return "blind"
+    return "informed" if routing.tail == "low" else "opposite"
 
 
 def _baseline(experiment: ExperimentConfig, run: RunConfig) -> str | None:

@@ -84,6 +84,7 @@ def test_routing_has_to_beat_a_random_choice_twice(both: int) -> None:
     assert table.loc["realised-precision", "value"] == both / 120
     assert table.loc["realised-recall", "value"] == both / 100
     assert table.loc["realised-recall", "passed"] is pd.NA
-    blind = checked(SPT, log("dpt", *teacher(0.004, 0.7), *rows), routing="blind")
-    assert "routing-gain" not in blind.index, "a placebo has nothing to pass"
-    assert "realised-precision" in blind.index
+    for other in ("blind", "opposite"):
+        table = checked(SPT, log("dpt", *teacher(0.004, 0.7), *map(dict, rows)), routing=other)
+        assert "routing-gain" not in table.index, "who does not mean to route copies has nothing to pass"
+        assert "realised-precision" in table.index

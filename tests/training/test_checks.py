@@ -19,6 +19,7 @@ from tests.helpers import copied, micro, only
 from tests.training.test_training import opened
 
 ROUTED = {"alpha": 0.9, "teacher": "young", "routing": {"signal": "teacher-entropy", "quantile": 0.2}}
+OPPOSITE = {"alpha": 1, "teacher": "young", "routing": ROUTED["routing"] | {"tail": "high", "quantile": 0.8, "keep": 1}}
 BLIND = {"alpha": 0.9, "teacher": "young", "routing": {"signal": "random", "quantile": 0.2}}
 
 
@@ -26,7 +27,7 @@ BLIND = {"alpha": 0.9, "teacher": "young", "routing": {"signal": "random", "quan
 def routed(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     out = tmp_path_factory.mktemp("checks") / "x"
     until = {"until": {metrics.COPY_ACCURACY.name: 0.01}}
-    train(micro(arms={"routed": ROUTED, "blind": BLIND}, teachers={"young": until}), out)
+    train(micro(arms={"routed": ROUTED, "blind": BLIND, "opposite": OPPOSITE}, teachers={"young": until}), out)
     return opened(out)
 
 
@@ -52,7 +53,8 @@ def by_hand(experiment: Experiment) -> dict[str, float]:
 
 def test_checks_are_those_of_the_models_and_are_stored(routed: Experiment) -> None:
     expected, table = by_hand(routed), md.checks(routed)
-    assert set(table["arm"]) == {"dpt", "routed", "blind"}
+    assert set(table["arm"]) == {"dpt", "routed", "blind", "opposite"}
+    assert set(table[table["check"] == "routing-gain"]["arm"]) == {"routed"}
     for _, rows in table.groupby("arm"):
         values = rows.set_index("check")["value"]
         assert values["teacher-rows"] == pytest.approx(expected["ratio"], rel=1e-4)
