@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +15,26 @@ from mechdistill.teachers._protocol import Setting, Teacher
 from mechdistill.world import Labels
 
 
-class Ensemble(Teacher):
+class _Linear(Teacher):
+    """What is linear in the probabilities of its parts, so that its mean over draws is that of their means."""
+
+    def __init__(self, *teachers: Teacher):
+        super().__init__(parts=teachers)
+
+    def expected(self) -> Teacher | None:
+        """Itself where nothing is drawn; else made of the means of its parts, where all of them are worked out."""
+        return self._expected
+
+    @cached_property  # parts of parts can be shared: without it there would be as many as paths to them
+    def _expected(self) -> Teacher | None:
+        means = [part.expected() for part in self.parts]
+        if all(mean is part for mean, part in zip(means, self.parts, strict=True)):
+            return self
+        known = [mean for mean in means if mean is not None]
+        return type(self)(*known) if len(known) == len(means) else None
+
+
+class Ensemble(_Linear):
     """The mean of the probabilities of several teachers.
 
     Its KL to the oracle is at most the mean of theirs (convexity), and its copy mass is the mean of theirs; equal
@@ -23,16 +43,13 @@ class Ensemble(Teacher):
 
     entry = EnsembleTeacher
 
-    def __init__(self, *teachers: Teacher):
-        super().__init__(parts=teachers)
-
     def log_probs(self, tokens: Int[Tensor, "batch pos"], labels: Labels) -> Float[Tensor, "batch pos vocab"]:
         """log of the mean of the probabilities."""
         log_probs = torch.stack(together(part.log_probs(tokens, labels) for part in self.parts))
         return log_probs.logsumexp(dim=0) - math.log(len(log_probs))
 
 
-class Splice(Teacher):
+class Splice(_Linear):
     """One teacher at copyable positions (occurrence >= 2 of a trigger) and another elsewhere.
 
     Its copy accuracy is the first one's and its KL on ordinary rows the second one's, so that copy error and bigram
@@ -42,7 +59,7 @@ class Splice(Teacher):
     entry = SpliceTeacher
 
     def __init__(self, copyable: Teacher, elsewhere: Teacher):
-        super().__init__(parts=(copyable, elsewhere))
+        super().__init__(copyable, elsewhere)
 
     @classmethod
     def from_config(cls, config: SpliceTeacher, setting: Setting, parts: Sequence[Teacher]) -> Teacher:

@@ -65,8 +65,8 @@ class Teacher(ABC):
         """The teacher whose law at a moment is the mean of this one's over its draws; None where it is not worked out.
 
         Itself if nothing is drawn. An objective's floor needs it: in expectation forward KL is smallest at this law.
-        Of teachers made of a drawn one only `Sampled` has it, though what is linear in its parts (`Ensemble`, `Splice`,
-        `Noisy`, `Permuted`) has such a mean as well.
+        Of teachers made of a drawn one `Sampled`, `Ensemble` and `Splice` have it; `Noisy` and `Permuted` would have
+        such a mean as well.
         """
         return None if any(one.traits.draws for one in everyone(self)) else self
 

@@ -217,7 +217,7 @@ def test_expected_is_the_teacher_itself_unless_it_draws() -> None:
     for name in set(ENTRIES) - DRAWING:
         teacher = built(name)
         assert teacher.expected() is teacher
-    assert built("nested").expected() is None
+    assert built("noisy", entries={**ENTRIES, "noisy": {"kind": "noisy", "of": "sampled"}}).expected() is None
     sampled = built("sampled")
     assert sampled.expected() is sampled.parts[0]
 

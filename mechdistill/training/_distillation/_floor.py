@@ -13,12 +13,12 @@ class Floor:
 
     def __init__(self, objective: Objective, targets: Targets, world: KnownWorld):
         self._objective, self._visible = objective, world.shows_triggers
-        # not where a teacher draws inside another, follows the student (its errors would pass for the objective's),
-        # or goes by occurrences that the context does not show
+        # not where a teacher draws inside another, or draws what the objective softens; where it follows the student
+        # (its errors would pass for the objective's), or goes by occurrences that the context does not show
         unknown = any(
             traits.follows_student or (traits.reads_occurrence and not self._visible) for traits in targets.traits
         )
-        self._known = targets.have_a_mean and not unknown
+        self._known = targets.have_a_mean_at(objective.config.temperature) and not unknown
 
     def at(self, asked: Asked) -> Tensor | None:
         """Nats, >= 0 up to rounding, 0 where the objective asks for the truth; nan where it asks for nothing.

@@ -22,6 +22,8 @@ def smoothing_like(objective: Objective, teacher: Teacher, config: RunConfig, wo
     """
     data = EvaluationSet.held_out(world, HELD_OUT)
     mean = teacher.expected()
+    if objective.config.temperature != 1 and mean is not teacher:
+        mean = None  # the mean of softened draws is not the mean of draws, softened
     targets = Targets(config, world, mean)
     distances: list[Tensor] = []
     for chunk in data.chunks():

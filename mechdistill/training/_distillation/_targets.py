@@ -46,10 +46,9 @@ class Targets:
         """Of the teacher and all that it is made of."""
         return [one.traits for one in self._everyone]
 
-    @property
-    def have_a_mean(self) -> bool:
-        """Whether the law is known that targets are drawn from; themselves where nothing is drawn."""
-        return self.teacher is None or self._mean is not None
+    def have_a_mean_at(self, temperature: float) -> bool:
+        """Whether the mean of the targets, softened by it, is their mean softened; itself where nothing is drawn."""
+        return self.teacher is self._mean or (self._mean is not None and temperature == 1)
 
     def moment(self, step: int) -> Moment:
         """Where training is."""
