@@ -46,6 +46,16 @@ OBJECTIVES: dict[str, Any] = {
     "tv": {"divergence": "total-variation"},
     "both": {"temperature": 2.0, "soften": "both"},
     "routed": {"routing": {"signal": "teacher-entropy", "quantile": 0.15}},
+    "opposite": {
+        "alpha": 1.0,
+        "routing": {"signal": "teacher-entropy", "tail": "high", "quantile": 0.75, "keep": 1},
+        "normalise": "per-term",
+    },
+    "blind-opposite": {
+        "alpha": 1.0,
+        "routing": {"signal": "random", "quantile": 0.75, "keep": 1},
+        "normalise": "per-term",
+    },
     "placebo": {"routing": {"signal": "random", "quantile": 0.15}},
     "by-student": {"routing": {"signal": "student-teacher-kl", "tail": "low", "nats": 0.004, "keep": 1}},
     "matched": {"alpha": 0.0, "teacher": None, "label_smoothing": {"match": "young"}},
