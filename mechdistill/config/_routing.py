@@ -71,7 +71,11 @@ def _known(name: str) -> str:
 
 
 class RoutingConfig(Config):
-    """Positions that lose the distillation term, chosen by a signal; ties are broken at random."""
+    """Positions that lose the distillation term, chosen by a signal; ties are broken at random.
+
+    The paper's: the low tail of teacher-entropy. The opposite route, D only at the fraction q of positions where the
+    teacher is surest and labels elsewhere: its high tail at the quantile 1 - q, keep 1 and alpha 1.
+    """
 
     signal: Annotated[str, AfterValidator(_known)]
     """oracle-class knows which positions are copyable: they are its low tail."""

@@ -26,8 +26,9 @@ class Seen(NamedTuple):
 def teacher_entropy(seen: Seen) -> Float[Tensor, "batch pos"]:
     """Entropy of the teacher's law, nats, in [0, ln(vocab)]; a guessing teacher (chance) has ln(vocab) everywhere.
 
-    Its low tail is the routing of arXiv 2509.01649. A teacher without a copy circuit is uncertain exactly where
-    copying is possible, so that its precision against copyable positions falls with the teacher's quality.
+    Its low tail is the routing of arXiv 2509.01649, its high tail at alpha 1 the opposite route. A teacher without a
+    copy circuit is uncertain exactly where copying is possible, so that its precision against copyable positions falls
+    with the teacher's quality.
     """
     return entropy(seen.teacher_log_probs)
 

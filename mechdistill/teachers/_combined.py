@@ -38,7 +38,8 @@ class Ensemble(_Linear):
     """The mean of the probabilities of several teachers.
 
     Its KL to the oracle is at most the mean of theirs (convexity), and its copy mass is the mean of theirs; equal
-    teachers, guessing ones included (chance, 1/vocab), stay what they are. Source: Hinton et al. 2015.
+    teachers, guessing ones included (chance, 1/vocab), stay what they are. Source: Hinton et al. 2015. Of a teacher and
+    its own likeliest token (`TopK` with k = 1) it is the equal mix of soft and hard targets of arXiv 2605.26246.
     """
 
     entry = EnsembleTeacher
