@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     ablate: Applied
     induction_scores: Applied
+    pass_at_k: Applied
     row_curves: Applied
     wiring: Applied
 

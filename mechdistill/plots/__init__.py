@@ -20,6 +20,7 @@ from mechdistill.plots._heads import induction_scores_figure
 from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._matrices import token_matrices_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
+from mechdistill.plots._pass_at_k import pass_at_k_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
@@ -50,6 +51,7 @@ __all__ = [
     "induction_scores_figure",
     "layer_outputs_figure",
     "matching_figure",
+    "pass_at_k_figure",
     "plain_figure",
     "routing_figure",
     "row_curves_figure",

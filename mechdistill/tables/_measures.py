@@ -222,5 +222,21 @@ CIRCUITS = Measure(
     python_name="wiring",
 )
 
-MEASURES: Registry[Measure] = Registry("measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE, CIRCUITS))
+PASS_AT_K = Measure(
+    "pass-at-k",
+    (
+        *METRIC_COLUMNS,
+        Column("task", "string", "hidden-target, chains of decisions and copies, or multi-hop: copies alone"),
+        Column("k", "Int64", "samples, of which one has to be right; of a majority vote, those that vote"),
+        Column("temperature", "float64", "of the model's samples; null: of no model"),
+        Column("exact", "boolean", "true: by enumeration; false: from samples drawn"),
+    ),
+    question="How likely is one of k samples right? Exact pass@k, with the best possible, over temperatures.",
+    compute="mechdistill.evals:measure_pass_at_k",
+    figure="mechdistill.plots:pass_at_k_figure",
+    summary="mechdistill.cli.summaries:pass_at_k",
+    needs=frozenset({"oracle"}),
+)
+
+MEASURES: Registry[Measure] = Registry("measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE, CIRCUITS, PASS_AT_K))
 """By name, in the order of the command line."""

@@ -128,6 +128,13 @@ BIGRAM_LOSS = _loss("bigram-loss", "loss of the best table without context")
 UNIFORM_LOSS = _loss("uniform-loss", "loss of uniform guessing")
 ORACLE_COPY_ACCURACY = _share("oracle-copy-accuracy", "oracle's copy accuracy", _VOCAB)
 
+# problems of which one solution, hidden, is right
+PASS_AT_K = _share("pass-at-k", "pass@k", "about k/vocab at one turn, 0 at several", "higher")
+PASS_AT_K_OPTIMUM = _share("pass-at-k-optimum", "best possible pass@k")
+REGRET = _share("regret", "best possible pass@k less the model's", better="lower")
+MAJORITY_VOTE = _share("majority-vote", "accuracy of the commonest sample", "1/vocab at one turn", "higher")
+ENUMERATED_MASS = _share("enumerated-mass", "share of the world's law that solutions are drawn from")
+
 # over a whole run
 FORMATION = Metric("formation-tokens", "tokens until copying forms", "tokens", better="lower")
 

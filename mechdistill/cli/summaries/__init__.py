@@ -8,6 +8,7 @@ from mechdistill.cli._grid import Grid
 from mechdistill.cli.summaries._ablation import ablate
 from mechdistill.cli.summaries._circuits import circuits
 from mechdistill.cli.summaries._heads import induction_scores
+from mechdistill.cli.summaries._pass_at_k import pass_at_k
 from mechdistill.cli.summaries._plain import plain
 from mechdistill.cli.summaries._rows import row_curves
 from mechdistill.tables import Measure, resolve
@@ -18,4 +19,4 @@ def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Grid]:
     return plain(measure, data) if measure.summary is None else resolve(measure.summary)(data)
 
 
-__all__ = ["ablate", "circuits", "induction_scores", "plain", "row_curves", "summary"]
+__all__ = ["ablate", "circuits", "induction_scores", "pass_at_k", "plain", "row_curves", "summary"]
