@@ -1,4 +1,4 @@
-"""pass@k: estimated from n samples of which c are right, exact where the chance of being right is known, and at best."""
+"""pass@k: estimated from n samples of which c are right, exact from the chance of being right, and at its best."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ def estimated_pass_at_k(n: Any, c: Any, k: int) -> NDArray[np.float64]:
     [0, 1]; what guesses right with chance p comes to 1 - (1-p)^k on average. Within 1e-12 of the exact fraction,
     relatively, up to n = 1e6.
 
-    Raises `MechdistillError` for a k that is no whole number from 1 to n (popular code gives 1 where k > n), for c above
-    n or below 0, for n = 0, and for anything that is not whole. Source: Chen et al. 2021 (arXiv 2107.03374).
+    Raises `MechdistillError` for a k that is no whole number from 1 to n (popular code gives 1 where k > n), for c
+    above n or below 0, for n = 0, and for anything that is not whole. Source: Chen et al. 2021 (arXiv 2107.03374).
     """
     samples, right = np.broadcast_arrays(_whole(n, "n"), _whole(c, "c"))
     k = whole(k, "k", 1)

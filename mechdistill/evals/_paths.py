@@ -5,6 +5,7 @@ continuation can go on.
 """
 
 from collections import Counter
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from mechdistill.evals._estimate import estimated_pass_at_k
 from mechdistill.evals._problems import MODELS_TURN, Problems
-from mechdistill.model import KVCache, Model
+from mechdistill.model import Bigram, KVCache, Model
 
-_AT_ONCE = 2**27  # bytes of the cache, or of the laws, of what is read together
+_AT_ONCE = 2**25  # bytes of the cache, or of the laws, of what is read together
 
 
 @torch.no_grad()
@@ -25,24 +26,19 @@ def path_chances(model: Model, problems: Problems, temperatures: list[float]) ->
     q is softmax(logits / temperature), in float64. The chances of a problem's solutions sum to at most 1.
     """
     heat = torch.tensor(temperatures, dtype=torch.float64)
-    log_p = torch.zeros(len(problems.paths), len(heat), dtype=torch.float64)
-    begun = torch.cat([problems.problem[:, None], problems.paths[:, :-1]], dim=1)
-    each = torch.bincount(torch.unique(begun, dim=0)[:, 0], minlength=len(problems.prompts))
     places = problems.paths.shape[1]
-    for part in _parts(each, model, problems):
-        mine = (problems.problem >= part.start) & (problems.problem < part.stop)
-        problem, paths = problems.problem[mine] - part.start, problems.paths[mine]
-        reader = _Reader(model, problems.prompts[part.start : part.stop], places)
-        node = problem  # of each path: which of the continuations that were read so far it goes on from
-        total = torch.zeros(len(paths), len(heat), dtype=torch.float64)
+    begun = torch.cat([problems.problem[:, None], problems.paths[:, :-1]], dim=1)
+    goes_on = torch.cat([torch.zeros(1), (begun[1:] != begun[:-1]).any(dim=1).long().cumsum(0)]).long()
+    log_p = torch.zeros(len(problems.paths), len(heat), dtype=torch.float64)
+    for part in _parts(goes_on, model, problems):
+        total, paths = log_p[part], problems.paths[part]
+        reader, node = _reading(model, problems, problems.problem[part])
         for place in range(places):
             if problems.forced[0, place] == MODELS_TURN:
                 law = (reader.logits[:, None] / heat[:, None]).log_softmax(dim=-1)  # [node, temperature, vocab]
                 total += law[node, :, paths[:, place]]
             if place + 1 < places:
-                parent, token, node = _distinct(node, paths[:, place])
-                reader.read(parent, token)
-        log_p[mine] = total
+                node = reader.read(node, paths[:, place])
     return log_p.exp()
 
 
@@ -50,23 +46,18 @@ def path_chances(model: Model, problems: Problems, temperatures: list[float]) ->
 def drawn(model: Model, problems: Problems, n: int, generator: torch.Generator) -> Int[Tensor, "problem sample place"]:
     """`n` continuations of every problem, token by token as `generate` draws them, at temperature 1."""
     count, places = problems.forced.shape
-    samples = torch.empty(count, n, places, dtype=torch.long)
-    for part in _parts(torch.full((count,), n), model, problems):
-        forced = problems.forced[part.start : part.stop]
-        reader = _Reader(model, problems.prompts[part.start : part.stop], places)
-        node = torch.arange(len(forced)).repeat_interleave(n)
-        said = torch.empty(len(node), places, dtype=torch.long)
+    problem = torch.arange(count).repeat_interleave(n)
+    samples = problems.forced[problem]
+    for part in _parts(torch.arange(count * n), model, problems):
+        said = samples[part]
+        reader, node = _reading(model, problems, problem[part])
         for place in range(places):
-            if forced[0, place] == MODELS_TURN:
+            if problems.forced[0, place] == MODELS_TURN:
                 law = reader.logits.softmax(dim=-1)[node]
                 said[:, place] = torch.multinomial(law, 1, generator=generator)[:, 0]
-            else:
-                said[:, place] = forced[:, place].repeat_interleave(n)
             if place + 1 < places:
-                parent, token, node = _distinct(node, said[:, place])
-                reader.read(parent, token)
-        samples[part.start : part.stop] = said.view(len(forced), n, places)
-    return samples
+                node = reader.read(node, said[:, place])
+    return samples.view(count, n, places)
 
 
 class Counted(NamedTuple):
@@ -105,9 +96,7 @@ def counted(problems: Problems, samples: Int[Tensor, "problem sample place"]) ->
     keys = torch.cat([problems.problem[:, None], problems.paths], dim=1).tolist()
     solutions = {tuple(key): w for key, w in zip(keys, problems.weight.tolist(), strict=True)}
     said = [[(i, *sample) for sample in of] for i, of in enumerate(samples.tolist())]
-    right = [
-        (solutions[key], c) for of in said for key, c in Counter(of).items() if key in solutions
-    ]
+    right = [(solutions[key], c) for of in said for key, c in Counter(of).items() if key in solutions]
     return Counted(len(said), samples.shape[1], right, said, solutions)
 
 
@@ -116,55 +105,50 @@ class _Reader:
 
     def __init__(self, model: Model, prompts: Int[Tensor, "problem pos"], places: int):
         self._model = model
-        self._capacity = prompts.shape[1] + places
-        self._cache = model.kv_cache(len(prompts), self._capacity)
+        self._cache = model.kv_cache(len(prompts), prompts.shape[1] + places)
         self.logits = self._read(prompts)
 
-    def read(self, parent: Int[Tensor, " node"], token: Int[Tensor, " node"]) -> None:
-        """Go on from some of the continuations, each with a token of its own; these are then what there is."""
+    def read(self, node: Int[Tensor, " path"], token: Int[Tensor, " path"]) -> Int[Tensor, " path"]:
+        """Read a token of every path behind the continuation, `node`, that it has come to; gives where it is then.
+
+        What paths have in common is read once.
+        """
+        base = int(token.max()) + 1
+        pairs, of = torch.unique(node * base + token, return_inverse=True)
+        parent = pairs // base
         if self._cache is not None and not torch.equal(parent, torch.arange(len(self.logits))):
-            self._cache = _branched(self._model, self._cache, parent, self._capacity)
-        self.logits = self._read(token[:, None])
+            self._cache = _branched(self._cache, parent)
+        self.logits = self._read((pairs % base)[:, None])
+        return of
 
     def _read(self, tokens: Int[Tensor, "node new"]) -> Float[Tensor, "node vocab"]:
         tokens = tokens.to(next(self._model.parameters()).device)
-        cache = self._cache
-        logits = self._model(tokens) if cache is None else self._model(tokens, cache=cache)  # type: ignore[call-arg]
+        model = self._model
+        logits = model(tokens) if isinstance(model, Bigram) else model(tokens, cache=self._cache)
         return logits[:, -1].double().cpu()
 
 
-def _branched(model: Model, cache: KVCache, parent: Int[Tensor, " node"], capacity: int) -> KVCache:
+def _reading(model: Model, problems: Problems, problem: Int[Tensor, " path"]) -> tuple[_Reader, Int[Tensor, " path"]]:
+    """A reader of the prompts of some paths, whose problems are in order, and where each path is: behind its prompt."""
+    first, last = int(problem[0]), int(problem[-1])
+    return _Reader(model, problems.prompts[first : last + 1], problems.paths.shape[1]), problem - first
+
+
+def _branched(cache: KVCache, parent: Int[Tensor, " node"]) -> KVCache:
     """A cache that has read, for every node, what its parent's has."""
-    grown = model.kv_cache(len(parent), capacity)
-    assert grown is not None, "as the parent's"
-    parent, length = parent.to(cache.k.device), cache.length
-    grown.k[:, :, :, :length] = cache.k[:, parent, :, :length]
-    grown.v[:, :, :, :length] = cache.v[:, parent, :, :length]
-    grown.tokens[:, :length] = cache.tokens[parent, :length]
-    grown.length = length
+    grown, parent = copy(cache), parent.to(cache.k.device)
+    grown.k, grown.v = (part.index_select(1, parent) for part in (cache.k, cache.v))
+    grown.tokens = cache.tokens[parent]
     return grown
 
 
-def _distinct(node: Int[Tensor, " path"], token: Int[Tensor, " path"]) -> tuple[Tensor, Tensor, Tensor]:
-    """The different pairs of parent and token, in order, and which of them each path goes on from."""
-    base = int(token.max()) + 1
-    pairs, of = torch.unique(node * base + token, return_inverse=True)
-    return pairs // base, pairs % base, of
+def _parts(goes_on: Int[Tensor, " path"], model: Model, problems: Problems) -> list[slice]:
+    """Successive paths, so many together that what is kept of them fits into `_AT_ONCE`.
 
-
-def _parts(each: Int[Tensor, " problem"], model: Model, problems: Problems) -> list[range]:
-    """Successive problems, so many together that what is kept of their continuations fits into `_AT_ONCE`.
-
-    `each` says how many continuations a problem has at once.
+    `goes_on` numbers what has to be read of the paths: those of one number have all but their last token in common.
     """
-    capacity = problems.prompts.shape[1] + problems.paths.shape[1]
-    cache = model.kv_cache(1, capacity)
+    cache = model.kv_cache(1, problems.prompts.shape[1] + problems.paths.shape[1])
     bytes_each = 64 * model.d_vocab + (0 if cache is None else cache.k.nbytes + cache.v.nbytes)
-    parts: list[range] = []
-    start, held = 0, 0
-    for i, n in enumerate(each.tolist()):
-        if i > start and (held + n) * bytes_each > _AT_ONCE:
-            parts.append(range(start, i))
-            start, held = i, 0
-        held += n
-    return [*parts, range(start, len(each))]
+    part = goes_on // max(1, _AT_ONCE // bytes_each)
+    ends = [*((part[1:] != part[:-1]).nonzero()[:, 0] + 1).tolist(), len(part)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -80,8 +80,9 @@ def chains(world: KnownWorld, seed: int = 0) -> Problems | None:
     is one pair (y, z) drawn from the world's law. In a world without triggers (preset `scarce`) there is nothing to
     copy, and a chain is its decisions alone: y ~ π(h), then z ~ π(y).
 
-    What is drawn is given that it is one of the 32 likeliest there, that it is no trigger where a trigger has to follow,
-    and, in a world without triggers, that y leads to a high-entropy row; `mass` says how much of the law that is.
+    What is drawn is given that it is one of the 32 likeliest there, that it is no trigger where a trigger has to
+    follow, and, in a world without triggers, that y leads to a high-entropy row; `mass` says how much of the law that
+    is.
     Targets are those that followed the trigger most often in the prompt, which without noise are its targets.
     """
     rows, rng = _rows(world), _generator(world, 1, seed)
@@ -93,7 +94,9 @@ def chains(world: KnownWorld, seed: int = 0) -> Problems | None:
         if made is None:
             continue
         listed += len(made.paths)
-        if len(found) >= _FEWEST and (listed > (_MOST_READ if copies else _MOST_LISTED) or len(found) == _MOST_PROBLEMS):
+        if len(found) >= _FEWEST and (
+            listed > (_MOST_READ if copies else _MOST_LISTED) or len(found) == _MOST_PROBLEMS
+        ):
             break
         found.append((stretch, made))
     return _joined("chains", found)
@@ -169,7 +172,7 @@ def _stretches(world: KnownWorld, rows: _Rows) -> Iterator[_Stretch]:
 
 
 def _lookups(stretch: _Stretch, rng: np.random.Generator) -> list[_Lookup]:
-    """Triggers that the stretch has shown and what followed each most often, in random order; no target is a trigger."""
+    """Triggers that were shown, with what followed each most often, in random order; no target is a trigger."""
     followed: dict[int, Counter[int]] = {}
     for token, following in zip(stretch.tokens[:-1].tolist(), stretch.tokens[1:].tolist(), strict=True):
         if stretch.is_trigger[token]:

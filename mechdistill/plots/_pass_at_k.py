@@ -60,9 +60,7 @@ def pass_at_k_figure(table: pd.DataFrame) -> go.Figure:
     )
 
 
-def _by_k(
-    figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str, Any], arm: str, *, legend: bool
-) -> None:
+def _by_k(figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str, Any], arm: str, *, legend: bool) -> None:
     wide = data.pivot(index="k", columns="run", values="value").sort_index().dropna()
     if wide.empty:
         return

@@ -20,7 +20,7 @@ def pass_at_k(data: pd.DataFrame) -> Iterator[Grid]:
             at_one = part[part["temperature"].eq(1) | part["temperature"].isna()]
             value = at_one.set_index(["metric", "exact", "k"])["value"]
             swept = part[(part["metric"] == metrics.PASS_AT_K.name) & part["exact"] & (part["k"] == _AT)]
-            best = swept.loc[swept["value"].idxmax()]
+            best = swept.nlargest(1, "value").iloc[0]
             vote = at_one[at_one["metric"] == metrics.MAJORITY_VOTE.name]["value"]
             rows.append(
                 [
