@@ -19,7 +19,7 @@ def pass_at_k_figure(table: pd.DataFrame) -> go.Figure:
     """A `pass-at-k` table as two panels a task, of the students' last checkpoints and what is exact.
 
     Left: pass@k at temperature 1 against k on a log scale, with the best possible. Right: pass@16 against pass@1, a
-    mark for each temperature, from a line's coldest to its hottest; the larger mark is temperature 1. One line an arm;
+    mark for each temperature, the larger one for temperature 1. One line an arm;
     with several seeds their mean, at the left in a band from the lowest to the highest, at the right over faint lines
     of single seeds. Both in [0, 1].
     """
@@ -54,8 +54,8 @@ def pass_at_k_figure(table: pd.DataFrame) -> go.Figure:
     return styled(
         made,
         "How likely one of k samples is right",
-        "Higher is better; dashed: the best possible. At the right each line goes from cold to hot, its large mark is "
-        f"temperature 1: above another line means more at the same pass@{_FEW}." + seeds,
+        "Higher is better; dashed: the best possible. At the right a mark is a temperature, the large one is 1, colder "
+        f"ones usually lie to its right; a line above another has more at the same pass@{_FEW}." + seeds,
         legend=[*arms, *levels],
     )
 
@@ -134,6 +134,8 @@ def _frontier(figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str
                 "color": look.colour,
                 "symbol": look.symbol,
                 "size": [13 if temperature == 1 else 7 for temperature in mean.index],
+                "opacity": 1,
+                "line": {"width": 0},  # plotly would draw marks of several sizes faint and rimmed
             },
             text=[f"{arm if len(runs) > 1 else runs[0]} at temperature {temperature:g}" for temperature in mean.index],
             name=arm,

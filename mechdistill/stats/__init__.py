@@ -7,6 +7,7 @@ from mechdistill.stats._dynamics import compare_dynamics, dynamics, rise_time
 from mechdistill.stats._early import MIN_SEEDS, early_warning, held_out_predictions
 from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
+from mechdistill.stats._matched import Matched, matched_pass_at_k
 from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
 from mechdistill.stats._ratio import Ratio, ratio_of_means
 from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
@@ -17,6 +18,7 @@ __all__ = [
     "MIN_SEEDS",
     "Contrast",
     "Interval",
+    "Matched",
     "Paired",
     "Ratio",
     "Taught",
@@ -33,6 +35,7 @@ __all__ = [
     "held_out_predictions",
     "holm",
     "manipulation_checks",
+    "matched_pass_at_k",
     "paired",
     "ratio_of_means",
     "restricted_mean",
