@@ -12,7 +12,7 @@ from mechdistill.arguments import whole
 from mechdistill.errors import MechdistillError, quoted
 
 
-def estimated_pass_at_k(n: Any, c: Any, k: int) -> NDArray[np.float64]:
+def estimated_pass_at_k(n: Any, c: Any, k: Any) -> np.float64 | NDArray[np.float64]:
     """The unbiased estimate of pass@k from `n` samples of a problem of which `c` are right: 1 - C(n-c, k) / C(n, k).
 
     1 where n - c < k, else -expm1(Σ log1p(-k/i)) over i = n-c+1 .. n, or the same with c and k in each other's place,

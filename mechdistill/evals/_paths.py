@@ -76,7 +76,7 @@ class Counted(NamedTuple):
     def pass_at_k(self, k: int) -> float:
         """Σ w·(estimate of pass@k from how many of the samples are that solution): unbiased, also for few samples."""
         weight, count = torch.tensor(self.right, dtype=torch.float64).view(-1, 2).T
-        passed = torch.from_numpy(estimated_pass_at_k(self.n, count.long().numpy(), k))
+        passed = torch.as_tensor(estimated_pass_at_k(self.n, count.long().numpy(), k))
         return float((weight * passed).sum() / self.problems)
 
     def majority_vote(self, n: int) -> float:
