@@ -11,7 +11,7 @@ from mechdistill.evals._paths import counted, drawn, path_chances
 from mechdistill.evals._problems import Problems, chains, hidden_target, multi_hop
 from mechdistill.model import Model
 from mechdistill.subject import Subject
-from mechdistill.tables import PASS_AT_K, frame, metrics
+from mechdistill.tables import PASS_AT_K, TEMPERATURE, frame, metrics
 from mechdistill.world import KnownWorld, known
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -65,14 +65,14 @@ def _rows(model: Model, problems: Problems, generator: torch.Generator) -> Itera
         reached = (problems.weight[:, None] * exact_pass_at_k(chances, k)).sum(dim=0) / n
         yield metrics.PASS_AT_K_OPTIMUM.row(best, k=k, exact=True)
         for temperature, value in zip(TEMPERATURES, reached.tolist(), strict=True):
-            where = {"k": k, "temperature": temperature, "exact": True}
+            where = {"k": k, TEMPERATURE.name: temperature, "exact": True}
             yield metrics.PASS_AT_K.row(value, **where)
             yield metrics.REGRET.row(max(0.0, best - value), **where)  # negative by rounding alone
     samples = counted(problems, drawn(model, problems, SAMPLES, generator))
     for k in KS:
         if k <= _MOST_CHECKED:
             yield metrics.PASS_AT_K.row(samples.pass_at_k(k), k=k, temperature=1.0, exact=False)
-    where = {"k": VOTERS, "temperature": 1.0}
+    where = {"k": VOTERS, TEMPERATURE.name: 1.0}
     law = problems.by_problem(chances[:, TEMPERATURES.index(1.0)])
     if problems.lists_everything:
         yield metrics.MAJORITY_VOTE.row(float(majority_vote(weight, law, VOTERS).mean()), **where, exact=True)

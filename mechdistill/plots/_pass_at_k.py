@@ -9,7 +9,7 @@ from mechdistill.plots._arms import Look, looks
 from mechdistill.plots._colours import FAINT
 from mechdistill.plots._style import page, styled
 from mechdistill.stats import students
-from mechdistill.tables import last_step, metrics
+from mechdistill.tables import TEMPERATURE, last_step, metrics
 
 _FEW, _MANY = 1, 16  # k of the frontier
 _TASKS = {"hidden-target": "Hidden target", "chains": "Chains", "multi-hop": "Lookups alone"}
@@ -38,7 +38,7 @@ def pass_at_k_figure(table: pd.DataFrame) -> go.Figure:
         levels = _possible(figure, of_task, left, legend=task == tasks[0])
         for arm, look in arms.items():
             mine = passed[passed["arm"] == arm]
-            _by_k(figure, mine[mine["temperature"] == 1], look, left, arm, legend=task == tasks[0])
+            _by_k(figure, mine[mine[TEMPERATURE.name] == 1], look, left, arm, legend=task == tasks[0])
             _frontier(figure, mine, look, right, arm)
         ticks = [k for k in sorted(set(passed["k"].astype(int))) if k.bit_length() % 2]
         figure.update_xaxes(title_text="k, samples", type="log", tickvals=ticks, **left)
@@ -103,7 +103,7 @@ def _by_k(figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str, An
 
 def _frontier(figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str, Any], arm: str) -> None:
     chosen = data[data["k"].isin([_FEW, _MANY])]
-    wide = chosen.pivot(index=["run", "temperature"], columns="k", values="value").dropna()
+    wide = chosen.pivot(index=["run", TEMPERATURE.name], columns="k", values="value").dropna()
     if wide.empty:
         return
     runs = list(dict.fromkeys(wide.index.get_level_values("run")))
@@ -123,7 +123,7 @@ def _frontier(figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str
             ),
             **place,
         )
-    mean = wide.groupby("temperature").mean().sort_index()
+    mean = wide.groupby(TEMPERATURE.name).mean().sort_index()
     figure.add_trace(
         go.Scatter(
             x=mean[_FEW],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mechdistill.arguments import whole
 from mechdistill.errors import MechdistillError, did_you_mean
 from mechdistill.stats._twins import require_arm, require_one_finite_value, students
-from mechdistill.tables import last_step, metrics
+from mechdistill.tables import TEMPERATURE, last_step, metrics
 
 
 class Matched(NamedTuple):
@@ -58,9 +58,9 @@ def matched_pass_at_k(table: pd.DataFrame, baseline: str, *, task: str, k: int =
             reached = f"{sweep.one.min():.4g} to {sweep.one.max():.4g}"
             left_out.append(f"{arm}, seed {seed}: pass@1 from {reached} over temperatures, its twin's is {goal:.4g}")
             continue
-        about = {"arm": arm, "seed": seed, "temperature": at.temperature}
+        about = {"arm": arm, "seed": seed, TEMPERATURE.name: at.temperature}
         found.append(metrics.PASS_AT_K.row(at.value, **about))
-    columns = ["arm", "seed", "metric", "value", "temperature"]
+    columns = ["arm", "seed", "metric", "value", TEMPERATURE.name]
     return Matched(pd.DataFrame(found, columns=columns), left_out)
 
 
@@ -79,8 +79,8 @@ class _At(NamedTuple):
 
 def _sweep(run: str, sweep: pd.DataFrame, k: int, *, must_have_one: bool) -> _Sweep:
     chosen = sweep[sweep["k"].isin([1, k])]
-    require_one_finite_value(chosen, "run", "k", "temperature")
-    wide = chosen.pivot(index="temperature", columns="k", values="value").dropna().sort_index()
+    require_one_finite_value(chosen, "run", "k", TEMPERATURE.name)
+    wide = chosen.pivot(index=TEMPERATURE.name, columns="k", values="value").dropna().sort_index()
     temperature = wide.index.to_numpy(dtype=np.float64)
     if wide.empty or (must_have_one and 1.0 not in temperature):
         at = " at temperature 1" * must_have_one

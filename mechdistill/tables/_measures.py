@@ -22,6 +22,8 @@ from mechdistill.tables._columns import (
     ROW,
     ROW_ENTROPY,
     RUN_COLUMNS,
+    TASK,
+    TEMPERATURE,
     Column,
     Table,
 )
@@ -226,9 +228,9 @@ PASS_AT_K = Measure(
     "pass-at-k",
     (
         *METRIC_COLUMNS,
-        Column("task", "string", "hidden-target, chains of decisions and copies, or multi-hop: copies alone"),
+        TASK,
         Column("k", "Int64", "samples, of which one has to be right; of a majority vote, those that vote"),
-        Column("temperature", "float64", "of the model's samples; null: of no model"),
+        TEMPERATURE,
         Column("exact", "boolean", "true: by enumeration; false: from samples drawn"),
     ),
     question="How likely is one of k samples right? Exact pass@k, with the best possible, over temperatures.",

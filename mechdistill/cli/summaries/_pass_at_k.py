@@ -6,7 +6,7 @@ import pandas as pd
 
 from mechdistill.cli._grid import Grid, table
 from mechdistill.cli._print import number
-from mechdistill.tables import last_step, metrics
+from mechdistill.tables import TEMPERATURE, last_step, metrics
 
 _KS = (1, 4, 16, 64, 256)
 _AT = 16  # for what is shown at one k only
@@ -17,7 +17,7 @@ def pass_at_k(data: pd.DataFrame) -> Iterator[Grid]:
     for task, of_task in last_step(data).groupby("task", sort=False):
         rows: list[list[str]] = []
         for run, part in of_task.groupby("run", sort=False):
-            at_one = part[part["temperature"].eq(1) | part["temperature"].isna()]
+            at_one = part[part[TEMPERATURE.name].eq(1) | part[TEMPERATURE.name].isna()]
             value = at_one.set_index(["metric", "exact", "k"])["value"]
             swept = part[(part["metric"] == metrics.PASS_AT_K.name) & part["exact"] & (part["k"] == _AT)]
             best = swept.nlargest(1, "value").iloc[0]
@@ -30,7 +30,7 @@ def pass_at_k(data: pd.DataFrame) -> Iterator[Grid]:
                     number(value.get((metrics.PASS_AT_K.name, False, _AT)), 4),
                     number(value.get((metrics.PASS_AT_K_OPTIMUM.name, True, _AT)), 4),
                     number(value.get((metrics.REGRET.name, True, _AT)), 4),
-                    f"{best['value']:.4f} at {best['temperature']:g}",
+                    f"{best['value']:.4f} at {best[TEMPERATURE.name]:g}",
                     number(vote.iloc[0], 4),
                 ]
             )
