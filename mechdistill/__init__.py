@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         early_warning,
         match_heads,
         prompt,
+        tabular_null,
         token_matrices,
     )
     from mechdistill.config import load_experiment
@@ -77,6 +78,7 @@ _HOMES = {
     "publish": "mechdistill.publishing",
     "routing_signal": "mechdistill.extend",
     "sql": "mechdistill.runs",
+    "tabular_null": "mechdistill.analysis",
     "teacher": "mechdistill.extend",
     "token_matrices": "mechdistill.analysis",
     "to_transformer_lens": "mechdistill.model",
@@ -110,6 +112,7 @@ __all__ = [
     "publish",
     "routing_signal",
     "sql",
+    "tabular_null",
     "teacher",
     "to_transformer_lens",
     "to_transformers",

@@ -17,6 +17,7 @@ from mechdistill.analysis._matrices import token_matrices
 from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
 from mechdistill.analysis._source import definitions
+from mechdistill.analysis._tabular_null import tabular_null
 from mechdistill.analysis._threshold import formation_threshold
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "outcomes",
     "progress",
     "prompt",
+    "tabular_null",
     "token_matrices",
 ]

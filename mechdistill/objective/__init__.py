@@ -5,6 +5,7 @@ from mechdistill.objective._objective import Asked, Objective, Part, Unrouted
 from mechdistill.objective._own import own_divergence, own_signal
 from mechdistill.objective._routing import Seen, route
 from mechdistill.objective._rules import matched_smoothing, optimal_alpha
+from mechdistill.objective._table import Table
 
 __all__ = [
     "Asked",
@@ -12,6 +13,7 @@ __all__ = [
     "Objective",
     "Part",
     "Seen",
+    "Table",
     "Unrouted",
     "Weights",
     "matched_smoothing",

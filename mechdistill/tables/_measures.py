@@ -59,6 +59,7 @@ _FUNCTIONS = {
     "prompt",
     "sql",
     "plugin",
+    "tabular-null",
     "to-transformer-lens",
     "to-transformers",
     "token-matrices",

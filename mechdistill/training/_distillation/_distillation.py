@@ -18,6 +18,7 @@ from mechdistill.training._distillation._floor import Floor
 from mechdistill.training._distillation._losses import BatchLoss, TrainingLoss
 from mechdistill.training._distillation._matched import smoothing_like
 from mechdistill.training._distillation._rows import Look
+from mechdistill.training._distillation._tabular import Tabular
 from mechdistill.training._distillation._targets import Targets
 from mechdistill.world import Batch, KnownWorld, Stream
 
@@ -102,6 +103,10 @@ class Distillation:
         for chunk in data.chunks():
             look.see(chunk, uniform_like(chunk.data.labels.log_probs).to(self._device))
         return evals.describe_targets(data, look.teacher, look.floor if self._objective.config.has_one_target else None)
+
+    def tabular(self, data: Stream) -> Tabular:
+        """What a count table comes to on these data, which are the run's."""
+        return Tabular(self._config, self._objective, self._targets, self._world, data)
 
     def _look(self, data: EvaluationSet, step: int, student: Model, *, with_teacher: bool) -> Look:
         return Look(
