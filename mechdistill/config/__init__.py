@@ -45,6 +45,7 @@ from mechdistill.config._sandbox import (
     FixedTriggers,
     GradedRows,
     SandboxConfig,
+    SupportRows,
     TwoLevelRows,
 )
 from mechdistill.config._signature import kind_class, kind_of_function
@@ -98,6 +99,7 @@ __all__ = [
     "Signal",
     "StagedAlpha",
     "Student",
+    "SupportRows",
     "TeacherConfig",
     "TeacherEntry",
     "TotalVariation",

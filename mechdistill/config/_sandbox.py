@@ -34,6 +34,16 @@ class TwoLevelRows(Config):
     """Successors of a high-entropy row: its entropy is ln(high)."""
 
 
+class SupportRows(Config):
+    """Uniform rows on random supports of several sizes, equally many rows of each."""
+
+    kind: Literal["supports"]
+    sizes: tuple[Annotated[Whole, Field(ge=1, le=4096)], ...] = Field(
+        default=(8, 16, 32, 64), min_length=1, max_length=64, strict=False
+    )
+    """Successors of a row: its entropy is ln(size). At most vocab."""
+
+
 class DirichletRows(Config):
     """Rows drawn from a symmetric Dirichlet law."""
 
@@ -56,7 +66,7 @@ class CorpusRows(Config):
     """Of the file; filled in when a world is first made of it, and then it must not change."""
 
 
-Rows = Annotated[GradedRows | TwoLevelRows | DirichletRows | CorpusRows, Field(discriminator="kind")]
+Rows = Annotated[GradedRows | TwoLevelRows | SupportRows | DirichletRows | CorpusRows, Field(discriminator="kind")]
 
 
 class _Triggers(Config):
@@ -156,6 +166,11 @@ class SandboxConfig(Config):
                 )
             if rows.low > rows.high:
                 raise ValueError(f"rows.low={rows.low}: must be at most rows.high={rows.high}")
+        if isinstance(rows, SupportRows):
+            if max(rows.sizes) > self.vocab:
+                raise ValueError(f"rows.sizes={max(rows.sizes)}: must be at most vocab={self.vocab} successors")
+            if len(set(rows.sizes)) < len(rows.sizes):
+                raise ValueError(f"rows.sizes={quoted(list(rows.sizes))}: must not repeat a size")
         if isinstance(rows, TwoLevelRows):
             if rows.high > self.vocab:
                 raise ValueError(f"rows.high={rows.high}: must be at most vocab={self.vocab} successors")

@@ -1,15 +1,16 @@
-"""Transition matrices: graded and two-level entropies (hit exactly), Dirichlet rows, bigrams of a text.
+"""Transition matrices: graded and two-level entropies (hit exactly), uniform and Dirichlet rows, bigrams of a text.
 
 Entropies are in nats.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mechdistill.config import CorpusRows, DirichletRows, GradedRows, SandboxConfig, TwoLevelRows
+from mechdistill.config import CorpusRows, DirichletRows, GradedRows, SandboxConfig, SupportRows, TwoLevelRows
 from mechdistill.sandbox._corpus import read
 
 Matrix = NDArray[np.float64]
@@ -93,11 +94,25 @@ def stationary(pi: Matrix) -> Matrix:
 def two_level(vocab: int, share: float, low: int, high: int, rng: np.random.Generator) -> Matrix:
     """Uniform rows on random supports: round(share·vocab) rows of `low` successors, the others of `high`.
 
-    Row entropies are ln(low) and ln(high) exactly. Every support contains the row's successor on one random cycle
-    through all tokens, so no set of rows can trap the chain. Source: arXiv 2509.01649.
+    Row entropies are ln(low) and ln(high) exactly. Source: arXiv 2509.01649.
     """
     sizes = np.full(vocab, high)
     sizes[rng.permutation(vocab)[: round(share * vocab)]] = low
+    return uniform_on_supports(sizes, rng)
+
+
+def supports(vocab: int, sizes: Sequence[int], rng: np.random.Generator) -> Matrix:
+    """Uniform rows on random supports whose sizes come up equally often, which row has which being random."""
+    return uniform_on_supports(np.resize(np.array(sizes), vocab)[rng.permutation(vocab)], rng)
+
+
+def uniform_on_supports(sizes: NDArray[np.int64], rng: np.random.Generator) -> Matrix:
+    """Uniform rows on random supports of these sizes, [row]: entropies are their logarithms exactly.
+
+    Every support contains the row's successor on one random cycle through all tokens, so no set of rows can trap the
+    chain.
+    """
+    vocab = len(sizes)
     cycle = rng.permutation(vocab)
     pi = np.zeros((vocab, vocab))
     for row, following in zip(cycle, np.roll(cycle, -1), strict=True):
@@ -143,6 +158,8 @@ def transition_matrix(config: SandboxConfig) -> World:
             return World(graded(k, rows.low, rows.high, rng), symbols)
         case TwoLevelRows():
             return World(two_level(k, rows.share, rows.low, rows.high, rng), symbols)
+        case SupportRows():
+            return World(supports(k, rows.sizes, rng), symbols)
         case DirichletRows():
             return World(dirichlet(k, rows.concentration, rng), symbols)
         case CorpusRows():

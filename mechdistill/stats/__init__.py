@@ -11,6 +11,9 @@ from mechdistill.stats._matched import Matched, matched_pass_at_k
 from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
 from mechdistill.stats._ratio import Ratio, ratio_of_means
 from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
+from mechdistill.stats._row_gain import RowGain, low_entropy_ratio, row_gain_slope
+from mechdistill.stats._speed import learning_speed, tokens_to
+from mechdistill.stats._support import SupportSlope, support_slope
 from mechdistill.stats._twins import students
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "Matched",
     "Paired",
     "Ratio",
+    "RowGain",
+    "SupportSlope",
     "Taught",
     "adjusted",
     "bca",
@@ -34,6 +39,8 @@ __all__ = [
     "formation_steps",
     "held_out_predictions",
     "holm",
+    "learning_speed",
+    "low_entropy_ratio",
     "manipulation_checks",
     "matched_pass_at_k",
     "paired",
@@ -41,5 +48,8 @@ __all__ = [
     "restricted_mean",
     "restricted_steps",
     "rise_time",
+    "row_gain_slope",
     "students",
+    "support_slope",
+    "tokens_to",
 ]

@@ -140,6 +140,37 @@ EARLY_WARNING = Table(
 )
 """What predicts when copying forms: one row an arm, predictor and share of training."""
 
+LEARNING_SPEED = Table(
+    "learning-speed",
+    (
+        *(c for c in RUN_COLUMNS if c.name in ("run", "arm", "seed")),
+        Column("baseline", "string", "of a difference: the arm that is subtracted, seed by seed; else null"),
+        *METRIC_COLUMNS,
+        ROW,
+        ROW_ENTROPY,
+        Column("low", "float64", "of a slope over seeds: its 95 % interval (t), lower end; null with fewer than 3"),
+        Column("high", "float64", "upper end"),
+        Column("p", "float64", "t test of a zero mean over seeds, two-sided"),
+        Column("n", "Int64", "seeds, or pairs of them"),
+        Column("rows", "Int64", "of a run's slope: rows that it is fitted to"),
+        Column("censored", "Int64", "and rows that never get there, which are left out of it"),
+    ),
+)
+"""How soon rows are learned: of every run and row, then a slope of every run and, without run, of every arm."""
+
+PREDICTED_RISK = Table(
+    "predicted-risk",
+    (
+        *RUN_COLUMNS,
+        BUCKET,
+        Column("measured", "float64", "the run's squared error, by means over positions of ordinary rows"),
+        Column("predicted", "float64", "(1-alpha)² · that of its undistilled twin + alpha² · that of its teacher"),
+        Column("tabular", "float64", "that of the table that sees the same data and minimises the same objective"),
+        Column("baseline", "string", "arm of the undistilled twin"),
+    ),
+)
+"""Squared error foretold from the twin, with nothing fitted: one row a distilled run, checkpoint and bucket."""
+
 TRAINED = Table(
     "train",
     (

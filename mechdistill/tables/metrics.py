@@ -137,6 +137,8 @@ ENUMERATED_MASS = _share("enumerated-mass", "share of the world's law that solut
 
 # over a whole run
 FORMATION = Metric("formation-tokens", "tokens until copying forms", "tokens", better="lower")
+TOKENS_TO_HALVE = Metric("tokens-to-halve", "tokens until a row's KL has halved", "tokens", better="lower")
+HALVING_SLOPE = Metric("halving-slope", "slope of log tokens to halve on row entropy", "1/nat", -INF, chance="0")
 
 # two models, head by head
 PATTERN_SIMILARITY = Metric("pattern-similarity", "similarity of attention", "", -1.0, 1.0, "0 but for position")

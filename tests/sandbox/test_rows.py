@@ -104,3 +104,12 @@ def test_worlds_of_two_texts_are_two_worlds_though_nobody_wrote_down_a_hash(tmp_
         path.write_text(text)
         identities.append(Sandbox(config).identity())
     assert identities[0] == identities[2] != identities[1]
+
+
+def test_rows_of_several_supports_come_equally_often_and_trap_nobody() -> None:
+    pi = supports(20, (1, 4, 9, 16), np.random.default_rng(3))
+    sizes = (pi > 0).sum(axis=1)
+    assert np.unique(sizes, return_counts=True)[1].tolist() == [5, 5, 5, 5]
+    np.testing.assert_allclose(pi.max(axis=1), 1 / sizes)
+    assert not (np.diff(sizes.reshape(-1, 4), axis=0) == 0).all(), "which row has which is random"
+    assert (np.linalg.matrix_power((pi > 0) + np.eye(20), 20) > 0).all()
