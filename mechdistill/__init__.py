@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from mechdistill.training import checks, train
 
     ablate: Applied
+    diversity: Applied
+    in_context: Applied
     induction_scores: Applied
     pass_at_k: Applied
     row_curves: Applied

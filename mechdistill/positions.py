@@ -7,6 +7,7 @@ A law has as many numbers at a position as the vocabulary has tokens, so those o
 walked in chunks of sequences, and what is kept of each position is a few numbers.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -230,3 +231,17 @@ def predict(
 def masked_mean(values: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]) -> float:
     """Mean over the positions of a mask; nan where it is empty."""
     return float(values[mask].mean())
+
+
+def worth_of_context(
+    loss: Float[Tensor, "batch pos"], oracle_loss: Float[Tensor, "batch pos"], occurrence: Int[Tensor, "batch pos"]
+) -> float:
+    """(mean loss at occurrence 1 of triggers - mean loss at occurrences >= 2), over the same of the oracle.
+
+    1 where a model gains from context what there is to gain; any number else. Chance is 0, of a model that looks at
+    none, where all triggers are alike; where those that come again have other rows than those that come once, it is
+    what a table without context comes to. nan where nothing can be copied. Source: ours, after Olsson et al. 2022.
+    """
+    first, later = occurrence == 1, occurrence >= 2
+    gain, oracle = (masked_mean(of, first) - masked_mean(of, later) for of in (loss, oracle_loss))
+    return gain / oracle if oracle else math.nan

@@ -1,7 +1,8 @@
 """In-context evaluation sequences: prompts whose last token asks for something that the prompt has shown.
 
 A prompt is a haystack of ordinary tokens in which one pair (key, answer) stands; it ends with the key, and a model
-that copies from context gives the answer. No other pair of the haystack starts with the key.
+that copies from context gives the answer. No other pair of the haystack starts with the key. Where triggers are fixed
+a second pair is a decoy, another trigger with another target, since what follows the only trigger needs no matching.
 """
 
 from collections.abc import Sequence
@@ -16,27 +17,39 @@ from mechdistill.sandbox._rows import normalised
 from mechdistill.sandbox._sampler import alias_table, draw
 from mechdistill.sandbox._world import Sandbox
 
-Kind = Literal["copy", "needle", "counterfactual"]
+PromptKind = Literal["copy", "needle", "counterfactual"]
 
 
 class Prompts(NamedTuple):
-    """Prompts of one task, all of one length; the model's prediction at the last position is judged."""
+    """Prompts of one task; the model's prediction at position `end` is judged, and what comes later is never read."""
 
     tokens: Int[Tensor, "prompt pos"]
     answer: Int[Tensor, " prompt"]
     distance: Int[Tensor, " prompt"]  # positions between the key in the pair and the key at the end
+    end: Int[Tensor, " prompt"]  # where the prompt ends; the pair stands `distance` before
     row_probability: Float[Tensor, " prompt"]  # pi[key, answer]: what a model that only knows bigrams gives
 
+    @property
+    def key(self) -> Int[Tensor, " prompt"]:
+        """The token that is asked about."""
+        return self.tokens.gather(1, self.end[:, None])[:, 0]
 
-def prompts(sandbox: Sandbox, kind: Kind, count: int, seed: int, *, distances: Sequence[int] | None = None) -> Prompts:
-    """`count` prompts of seq_len tokens; a pure function of the sandbox, the kind, the seed and the distances.
 
-    `copy`: the pair stands `distance` positions before the end, distances drawn evenly from `distances` (default:
-    powers of two from 2). `needle`: the pair stands at the very beginning. `counterfactual`: as `copy`, but the
-    answer is the least likely successor of the key in the transition matrix, so context contradicts the row.
+def prompts(
+    sandbox: Sandbox, kind: PromptKind, count: int, seed: int, *, distances: Sequence[int] | None = None
+) -> Prompts:
+    """`count` prompts within seq_len tokens; a pure function of the sandbox, the kind, the seed and the distances.
+
+    `copy`: the prompt ends `distance` positions after the pair, distances drawn evenly from `distances` (default:
+    powers of two from 2), and the pair stands anywhere that leaves room: were all prompts of one length, near pairs
+    would be late ones, and a model that only finds what stood early would seem to see far alone. `needle`: the pair
+    stands at the very beginning, the prompt is as long as can be. `counterfactual`: as `copy`, but the answer is the
+    least likely successor of the key in the transition matrix, so context contradicts the row.
 
     Keys are triggers (any token that can be one, where sequences draw their own); answers of `copy` and `needle` are
-    drawn from the trigger's target law. Chance accuracy is 1/vocab; a bigram model's is about `row_probability`.
+    drawn from the trigger's target law. Chance accuracy is 1/vocab; a bigram model's is about `row_probability`. Among
+    several fixed triggers one of the others stands in the haystack with a target of its own, at any place: whoever
+    knows what followed triggers but matches none is right every other time.
     Raises ValueError if the world has no triggers or a distance does not fit.
     """
     length = sandbox.seq_len
@@ -50,21 +63,43 @@ def prompts(sandbox: Sandbox, kind: Kind, count: int, seed: int, *, distances: S
         raise ValueError(f"distances={choices}: must be between 2 and seq_len - 1 = {length - 1}")
     salt = {"copy": 0, "needle": 1, "counterfactual": 2}[kind]
     rng = np.random.default_rng(np.random.SeedSequence([sandbox.config.seed, 3, salt, seed]))
-    key = keys[rng.integers(len(keys), size=count)]
+    slot = rng.integers(len(keys), size=count)
+    key, prior = keys[slot], sandbox.target_prior
     distance = np.asarray(choices)[np.arange(count) % len(choices)]
+    first = np.where(distance < 4, 2, 0)  # there must be room for a decoy
+    at = first + (rng.random(count) * (length - distance - first)).astype(np.int64)
+    end = at + distance
 
     tokens = _haystack(sandbox, key, length, rng)
-    prior = alias_table(sandbox.target_prior)
-    answer = draw(prior, np.searchsorted(keys, key), rng.random(count))
+    answer = draw(alias_table(prior), slot, rng.random(count))
     if kind == "counterfactual":
-        allowed = np.where(sandbox.target_prior[np.searchsorted(keys, key)] > 0, sandbox.pi[key], np.inf)
-        answer = allowed.argmin(axis=1)
-    at = length - 1 - distance
+        answer = np.where(prior[slot] > 0, sandbox.pi[key], np.inf).argmin(axis=1)
     everyone = np.arange(count)
-    tokens[everyone, at] = key
+    tokens[everyone, at] = tokens[everyone, end] = key
     tokens[everyone, at + 1] = answer
-    tokens[:, -1] = key
-    return Prompts(*(torch.from_numpy(x) for x in (tokens, answer, distance, sandbox.pi[key, answer])))
+    if len(sandbox.triggers) > 1:
+        other = (slot + rng.integers(1, len(keys), size=count)) % len(keys)
+        place = _beside(at, end, rng)
+        tokens[everyone, place] = keys[other]
+        tokens[everyone, place + 1] = _other_target(prior[other], answer, rng)
+    return Prompts(*(torch.from_numpy(x) for x in (tokens, answer, distance, end, sandbox.pi[key, answer])))
+
+
+def _beside(at: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # [prompt]
+    """Where a second pair begins: evenly among the places that touch neither the pair at `at` nor the end."""
+    first, last = np.maximum(at - 1, 0), np.minimum(at + 1, end - 2)
+    taken = last - first + 1
+    place = (rng.random(len(at)) * (end - 1 - taken)).astype(np.int64)
+    return np.where(place >= first, place + taken, place)
+
+
+def _other_target(prior: np.ndarray, answer: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # [prompt]
+    """A draw from each prior [prompt, vocab] that is not the answer, unless the prior knows nothing else."""
+    law = prior.copy()
+    law[np.arange(len(answer)), answer] = 0.0
+    law = np.where(law.sum(axis=1, keepdims=True) > 0, law, prior)
+    upto = law.cumsum(axis=1)
+    return (upto > rng.random(len(answer))[:, None] * upto[:, -1:]).argmax(axis=1)
 
 
 def _haystack(sandbox: Sandbox, key: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:  # [prompt, pos]

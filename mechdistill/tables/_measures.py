@@ -225,6 +225,26 @@ CIRCUITS = Measure(
     python_name="wiring",
 )
 
+IN_CONTEXT = Measure(
+    "in-context",
+    (
+        *METRIC_COLUMNS,
+        TASK,
+        Column("distance", "Int64", "positions from the key in its pair to the key at the end; null: any"),
+        Column("quarter", "Int64", "of the sequence, in which the pair stands, 0 first; null: any"),
+        Column("prompts", "Int64", "how many the value is a mean over; null: of no task"),
+        Column("error", "float64", "its standard error over them"),
+        Column("ceiling", "float64", "the same of the oracle on the same prompts"),
+        Column("no_context", "float64", "the same of the best table without context: what knows the rows alone"),
+        Column("no_matching", "float64", "of accuracy: who knows triggers and matches none; null: sequences draw them"),
+    ),
+    question="Does the model use what its prompt shows: copy from any distance, find a needle, believe it over a row?",
+    compute="mechdistill.evals:measure_in_context",
+    figure="mechdistill.plots:in_context_figure",
+    summary="mechdistill.cli.summaries:in_context",
+    needs=frozenset({"triggers", "oracle"}),
+)
+
 PASS_AT_K = Measure(
     "pass-at-k",
     (
@@ -241,5 +261,24 @@ PASS_AT_K = Measure(
     needs=frozenset({"oracle"}),
 )
 
-MEASURES: Registry[Measure] = Registry("measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE, CIRCUITS, PASS_AT_K))
+DIVERSITY = Measure(
+    "diversity",
+    (
+        *METRIC_COLUMNS,
+        Column("n", "Int64", "of n-grams, how many tokens one has; null: of no n-grams"),
+        Column("k", "Int64", "of continuations, how many are drawn of one prompt; null: of whole sequences"),
+        Column("sequences", "Int64", "how many are drawn in all, the same for every model: distinct-n falls with them"),
+        TEMPERATURE,
+        Column("reference", "float64", "the same of as many sequences of the world itself"),
+    ),
+    question="How different is what the model generates from one draw to the next, and how much of it is valid?",
+    compute="mechdistill.evals:measure_diversity",
+    figure="mechdistill.plots:diversity_figure",
+    summary="mechdistill.cli.summaries:diversity",
+    needs=frozenset({"oracle"}),
+)
+
+MEASURES: Registry[Measure] = Registry(
+    "measure", (INDUCTION_SCORES, ROW_CURVES, ABLATE, CIRCUITS, IN_CONTEXT, PASS_AT_K, DIVERSITY)
+)
 """By name, in the order of the command line."""

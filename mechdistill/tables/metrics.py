@@ -134,6 +134,22 @@ PASS_AT_K_OPTIMUM = _share("pass-at-k-optimum", "best possible pass@k")
 REGRET = _share("regret", "best possible pass@k less the model's", better="lower")
 MAJORITY_VOTE = _share("majority-vote", "accuracy of the commonest sample", "1/vocab at one turn", "higher")
 ENUMERATED_MASS = _share("enumerated-mass", "share of the world's law that solutions are drawn from")
+# prompts whose answer they show
+IN_CONTEXT_ACCURACY = _share("in-context-accuracy", "accuracy of the shown answer", _VOCAB, "higher")
+IN_CONTEXT_LOSS = _loss("in-context-loss", "loss of the shown answer")
+ROW_WINS = _share("row-wins", "how often the row's likeliest successor is given instead", _VOCAB)
+ICL_AGAINST_ORACLE = Metric(
+    "icl-against-oracle", "what context is worth, oracle's share", "", -INF, INF, "0, context is not used", "higher"
+)
+
+# generated sequences
+DISTINCT = _share("distinct-n", "distinct n-grams of all")
+VALID_DISTINCT = _share("valid-distinct-n", "distinct valid n-grams of all", better="higher")
+VALIDITY = _share("validity", "share of valid transitions", "size of the support/vocab", "higher")
+ENTROPY_RATE = Metric("entropy-rate", "entropy rate of what is generated", _NATS, chance="ln(vocab)")
+ORACLE_ENTROPY_RATE = Metric("oracle-entropy-rate", "entropy rate of the world", _NATS)
+VENDI = Metric("vendi-score", "effective number of different sequences", "", 1.0)
+UNIQUE_CORRECT = Metric("unique-correct", "different valid continuations of a prompt", "", better="higher")
 
 # over a whole run
 FORMATION = Metric("formation-tokens", "tokens until copying forms", "tokens", better="lower")

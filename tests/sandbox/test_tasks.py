@@ -34,42 +34,61 @@ def test_a_plain_chain_has_nothing_to_copy() -> None:
     assert (world(triggers={"count": 0}).copyable_share().value == 0).all()
 
 
-@pytest.fixture(params=[{"count": 3}, {"kind": "bernoulli", "rate": 0.3}])
+@pytest.fixture(params=[{"count": 3}, {"count": 1}, {"kind": "bernoulli", "rate": 0.3}])
 def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     return world(vocab=20, seq_len=32, triggers=only(request.param))
 
 
 @pytest.mark.parametrize("kind", ["copy", "needle", "counterfactual"])
 def test_a_prompt_shows_its_pair_once_and_ends_with_the_key(sandbox: Sandbox, kind) -> None:
-    task = prompts(sandbox, kind, 50, seed=1)
-    for tokens, answer, distance, p in zip(
-        task.tokens.tolist(), task.answer.tolist(), task.distance.tolist(), task.row_probability.tolist(), strict=True
-    ):
-        key, at = tokens[-1], len(tokens) - 1 - distance
+    task = prompts(sandbox, kind, 200, seed=1)
+    places: set[tuple[int, int]] = set()
+    for tokens, answer, distance, end, p in zip(*(field.tolist() for field in task), strict=True):
+        key, at = tokens[end], end - distance
         assert tokens[at] == key
         assert tokens[at + 1] == answer
-        assert [i for i, t in enumerate(tokens) if t == key] == [at, len(tokens) - 1]
+        assert [i for i, t in enumerate(tokens) if t == key] == [at, end]
         assert answer != key
         assert answer not in sandbox.triggers
         assert p == pytest.approx(sandbox.pi[key, answer])
         assert sandbox.rate[key] > 0
+        decoys = [i for i, t in enumerate(tokens) if t in sandbox.triggers and t != key]
+        assert len(decoys) == (len(sandbox.triggers) > 1)
+        for i in decoys:
+            assert i + 1 < end
+            assert tokens[i + 1] not in (answer, *sandbox.triggers)
+            assert not {i, i + 1} & {at, at + 1}
+        places.add((distance, at))
     if kind == "needle":
-        assert set(task.distance.tolist()) == {31}
+        assert places == {(31, 0)}
     else:
-        assert set(task.distance.tolist()) == {2, 4, 8, 16}
+        assert {distance for distance, _ in places} == {2, 4, 8, 16}
+        near, far = ([at for distance, at in places if distance == d] for d in (2, 16))
+        assert min(near) < 6, "near pairs stand early too"
+        assert max(near) > 25
+        assert max(far) > 10, "far ones late"
     if kind == "counterfactual":
         copied = prompts(sandbox, "copy", 50, seed=1)
         assert task.row_probability.mean() < copied.row_probability.mean() / 3
-    again = prompts(sandbox, kind, 50, seed=1)
+    again = prompts(sandbox, kind, 200, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(task, again, strict=True))
-    assert not torch.equal(prompts(sandbox, kind, 50, seed=2).tokens, task.tokens)
+    assert not torch.equal(prompts(sandbox, kind, 200, seed=2).tokens, task.tokens)
 
 
 def test_the_oracle_solves_the_tasks() -> None:
     sandbox = world(vocab=20, seq_len=32, triggers={"count": 3})
     for kind in ("copy", "needle", "counterfactual"):
         task = prompts(sandbox, kind, 40, seed=0)
-        assert torch.equal(sandbox.law(task.tokens)[:, -1].argmax(-1), task.answer)
+        assert torch.equal(sandbox.law(task.tokens)[torch.arange(40), task.end].argmax(-1), task.answer)
+
+
+@pytest.mark.parametrize("seq_len", [8, 9, 11])
+def test_short_prompts_have_room_for_every_distance(seq_len: int) -> None:
+    sandbox = world(seq_len=seq_len)
+    for distance in range(2, seq_len):
+        task = prompts(sandbox, "copy", 60, seed=0, distances=[distance])
+        for tokens, end in zip(task.tokens.tolist(), task.end.tolist(), strict=True):
+            assert len({t for t in tokens[:end] if t in sandbox.triggers}) == 2
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mechdistill.circuits._probes import Probe, Probes
 from mechdistill.circuits._view import HeadView
 from mechdistill.circuits.scores._score import UNDEFINED, Scored, head_score
+from mechdistill.positions import worth_of_context
 
 
 class _Copies(NamedTuple):
@@ -99,18 +100,14 @@ def icl_score(view: HeadView, probes: Probes) -> Scored:
 
     1 where the model gains from context what there is to gain. Range: any; chance 0, as of a model that looks at no
     context. Null: the untrained twin. Undefined where the world has no triggers or does not know its own law. Source:
-    ours, after Olsson et al. 2022.
+    ours, after Olsson et al. 2022. `in-context` has the same of models without heads.
     """
     probe = probes.natural
-    if probe.occurrence is None or probe.oracle_loss is None:
-        return UNDEFINED
-    first, later = probe.occurrence == 1, probe.occurrence >= 2
-    if not later.any():
+    if probe.occurrence is None or probe.oracle_loss is None or not (probe.occurrence >= 2).any():
         return UNDEFINED
     loss = _loss(view, probe)
     assert loss is not None
-    gain, oracle = (of[first].mean() - of[later].mean() for of in (loss, probe.oracle_loss))
-    return Scored(gain / oracle, 0.0)
+    return Scored(torch.tensor(worth_of_context(loss, probe.oracle_loss, probe.occurrence)), 0.0)
 
 
 @head_score(label="loss late less loss early", unit="nats", low=-math.inf, high=math.inf, chance="0")
