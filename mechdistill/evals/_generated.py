@@ -66,11 +66,10 @@ def diversity(model: Model, world: KnownWorld) -> pd.DataFrame:
         continued = _generated(model, beginnings.repeat_interleave(_SAMPLES, dim=0), _NEW_TOKENS, temperature)
         found = _values(world, tokens, continued, _entropy_rate(model, tokens, temperature))
         for ours, theirs in zip(found, reference, strict=True):
-            of_prompts = ours.metric is metrics.UNIQUE_CORRECT
-            where = {"sequences": len(continued) if of_prompts else len(tokens), "temperature": temperature}
-            rows.append(ours.metric.row(ours.value, reference=theirs.value, **ours.about, **where))
-    about = {"sequences": len(own), "temperature": 1.0}
-    rows.append(metrics.ORACLE_ENTROPY_RATE.row(rate, reference=rate, **about))
+            drawn = continued if ours.metric is metrics.UNIQUE_CORRECT else tokens
+            beside = {"reference": theirs.value, "sequences": len(drawn), **ours.about}
+            rows.append(ours.metric.row(ours.value, temperature=temperature, **beside))
+    rows.append(metrics.ORACLE_ENTROPY_RATE.row(rate, temperature=1.0, reference=rate, sequences=len(own)))
     return frame(DIVERSITY, rows)
 
 

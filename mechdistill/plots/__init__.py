@@ -10,6 +10,7 @@ from mechdistill.plots._colours import DARK
 from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
+from mechdistill.plots._diversity import diversity_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
 from mechdistill.plots._early import early_warning_figure
 from mechdistill.plots._excess import copy_excess_figure
@@ -17,6 +18,7 @@ from mechdistill.plots._figures import FIGURES, Drawing, drawings, figure
 from mechdistill.plots._files import DARK_SCRIPT, PAGE, PICTURES, browser, to_bytes, to_html
 from mechdistill.plots._formation import formation_figure
 from mechdistill.plots._heads import induction_scores_figure
+from mechdistill.plots._in_context import in_context_figure
 from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._matrices import token_matrices_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
@@ -42,12 +44,14 @@ __all__ = [
     "composition_figure",
     "copy_excess_figure",
     "copying_figure",
+    "diversity_figure",
     "drawings",
     "early_warning_figure",
     "figure",
     "formation_figure",
     "head_dynamics_figure",
     "head_outputs_figure",
+    "in_context_figure",
     "induction_scores_figure",
     "layer_outputs_figure",
     "matching_figure",

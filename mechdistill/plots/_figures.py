@@ -17,11 +17,13 @@ from mechdistill.plots._circuits import circuits_figure
 from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
+from mechdistill.plots._diversity import diversity_figure
 from mechdistill.plots._dynamics import head_dynamics_figure
 from mechdistill.plots._early import early_warning_figure
 from mechdistill.plots._excess import copy_excess_figure
 from mechdistill.plots._formation import formation_figure
 from mechdistill.plots._heads import induction_scores_figure
+from mechdistill.plots._in_context import in_context_figure
 from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._plain import plain_figure
@@ -32,8 +34,10 @@ from mechdistill.tables import (
     ABLATE,
     CIRCUITS,
     COMPARISON,
+    DIVERSITY,
     DYNAMICS,
     EARLY_WARNING,
+    IN_CONTEXT,
     INDUCTION_SCORES,
     MATCHES,
     MEASURES,
@@ -85,6 +89,8 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("matching", "Whose heads do what whose heads do", (MATCHES.name,), matching_figure, per_run=True),
         Drawing("rows", "How each row is learned", (ROW_CURVES.name,), row_curves_figure),
         Drawing("copy-excess-by-occurrence", "What copying costs", (ROW_CURVES.name,), copy_excess_figure),
+        Drawing("prompts", "What is taken from the prompt", (IN_CONTEXT.name,), in_context_figure),
+        Drawing("generated", "How different what is generated is", (DIVERSITY.name,), diversity_figure),
         Drawing("routing", "What routing picks", (METRICS_LOG.name,), routing_figure),
         Drawing("comparison", "What distillation changed", (COMPARISON.name,), comparison_figure),
     ),

@@ -16,6 +16,15 @@ def band_in_words(data: pd.DataFrame) -> str:
     return f" Lines are means over seeds, bands go from the lowest to the highest of {most}." if most > 1 else ""
 
 
+def worlds_in_words(rows: pd.DataFrame, columns: list[str], by: list[str]) -> str:
+    """Whose references are drawn, where runs of several worlds stand side by side; empty where they share theirs.
+
+    `columns` hold the references, `by` says what they are of.
+    """
+    shared = (rows.groupby(by, dropna=False)[columns].nunique() <= 1).all(axis=None)
+    return "" if shared else f" Grey: the world of {rows['run'].iloc[0]}; others have other worlds."
+
+
 def curve(
     figure: go.Figure,
     data: pd.DataFrame,

@@ -34,6 +34,8 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "row-curves": _of_arms(md.row_curves(run)),
         "ablate": _of_arms(md.ablate(run)),
         "circuits": _of_arms(md.wiring(run)),
+        "in-context": _of_arms(md.in_context(run)),
+        "diversity": _of_arms(md.diversity(run)),
         "match": _of_arms(md.match_heads(run, run)),
     }
 

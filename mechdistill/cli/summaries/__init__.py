@@ -6,6 +6,7 @@ import pandas as pd
 
 from mechdistill.cli._grid import Grid
 from mechdistill.cli.summaries._ablation import ablate
+from mechdistill.cli.summaries._behaviour import diversity, in_context
 from mechdistill.cli.summaries._circuits import circuits
 from mechdistill.cli.summaries._heads import induction_scores
 from mechdistill.cli.summaries._pass_at_k import pass_at_k
@@ -20,3 +21,4 @@ def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Grid]:
 
 
 __all__ = ["ablate", "circuits", "induction_scores", "pass_at_k", "plain", "row_curves", "summary"]
+__all__ = ["ablate", "circuits", "diversity", "in_context", "induction_scores", "plain", "row_curves", "summary"]
