@@ -47,7 +47,8 @@ def in_context_figure(table: pd.DataFrame) -> go.Figure:
     _worth(figure, last[last["metric"] == metrics.ICL_AGAINST_ORACLE.name], arms, whole)
     for place, rows in ((by_distance, pd.concat([copied, needle])), (against, contrary)):
         shown = [int(distance) for distance in sorted(rows["distance"].dropna().unique())]
-        figure.update_xaxes(type="log", tickvals=shown, ticktext=[str(distance) for distance in shown], **place)
+        names = [f"{distance}\nneedle" if distance in set(needle["distance"]) else str(distance) for distance in shown]
+        figure.update_xaxes(type="log", tickvals=shown, ticktext=names, **place)
         figure.update_xaxes(title_text="distance, tokens", **place)
     quarters = [int(quarter) for quarter in sorted(copied["quarter"].dropna().unique())]
     figure.update_xaxes(tickvals=quarters, ticktext=[str(quarter + 1) for quarter in quarters], **by_place)
