@@ -36,14 +36,16 @@ class _Answers(NamedTuple):
 def in_context(model: Model, data: EvaluationSet) -> pd.DataFrame:
     """The `in-context` table of a model in the sandbox of `data`.
 
-    Of each task and distance, and of each quarter of the sequence in which the pair may stand (see
-    `sandbox.prompts`): `in-context-accuracy`, how often the likeliest token is the
-    answer, in [0, 1], and `in-context-loss`, -log of the answer's probability, nats. In `counterfactual`, where the
-    answer is what the key's row of the transition matrix makes least likely, also `row-wins`: how often that row's
-    likeliest token is given instead. Chance is 1/vocab, and ln(vocab) of the loss; beside each value stand the
-    oracle's (`ceiling`: where sequences draw their triggers a prompt can be read either way, and the oracle follows
-    its posterior), that of the table without context that has the least loss (`no_context`), and of accuracy what a
-    guesser reaches who knows the triggers and matches none (`no_matching`, see `World.no_matching_hits`).
+    Of each task and distance, and of each quarter of the sequence in which the pair may stand (see `sandbox.prompts`):
+    `in-context-accuracy`, how often the likeliest token is the answer, in [0, 1], and `in-context-loss`, -log of the
+    answer's probability, nats. In `counterfactual`, where the answer is among what the key's row of the transition
+    matrix makes least likely, also `row-wins`: how often that row's likeliest token is given instead. Where triggers
+    are fixed and the rule has no noise, nobody ever sees their rows, and it says little.
+
+    Chance is 1/vocab, and ln(vocab) of the loss. Beside each value stand the oracle's (`ceiling`: where sequences draw
+    their triggers a prompt can be read either way, and the oracle follows its posterior), that of the table without
+    context that has the least loss (`no_context`), and of accuracy what a guesser reaches who knows the triggers and
+    matches none (`no_matching`, see `KnownWorld.no_matching_hits`).
 
     `icl-against-oracle`, on the sequences of `data`, is `positions.worth_of_context`: 1 like the oracle, 0 where
     context is not used. The table without context may come to more than 0 where other tokens come again than come once.

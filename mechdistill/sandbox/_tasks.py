@@ -43,8 +43,9 @@ def prompts(
     `copy`: the prompt ends `distance` positions after the pair, distances drawn evenly from `distances` (default:
     powers of two from 2), and the pair stands anywhere that leaves room: were all prompts of one length, near pairs
     would be late ones, and a model that only finds what stood early would seem to see far alone. `needle`: the pair
-    stands at the very beginning, the prompt is as long as can be. `counterfactual`: as `copy`, but the answer is the
-    least likely successor of the key in the transition matrix, so context contradicts the row.
+    stands at the very beginning, the prompt is as long as can be. `counterfactual`: as `copy`, but the answer is one
+    of the quarter of possible targets that the key's row makes least likely, so context contradicts the row; were it
+    the least likely alone, a table without context could know it.
 
     Keys are triggers (any token that can be one, where sequences draw their own); answers of `copy` and `needle` are
     drawn from the trigger's target law. Chance accuracy is 1/vocab; a bigram model's is about `row_probability`. Among
@@ -73,7 +74,7 @@ def prompts(
     tokens = _haystack(sandbox, key, length, rng)
     answer = draw(alias_table(prior), slot, rng.random(count))
     if kind == "counterfactual":
-        answer = np.where(prior[slot] > 0, sandbox.pi[key], np.inf).argmin(axis=1)
+        answer = _unlikely(np.where(prior > 0, sandbox.pi[keys], np.inf), slot, rng)
     everyone = np.arange(count)
     tokens[everyone, at] = tokens[everyone, end] = key
     tokens[everyone, at + 1] = answer
@@ -91,6 +92,13 @@ def _beside(at: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> np.nda
     taken = last - first + 1
     place = (rng.random(len(at)) * (end - 1 - taken)).astype(np.int64)
     return np.where(place >= first, place + taken, place)
+
+
+def _unlikely(rows: np.ndarray, slot: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # [prompt]
+    """For each prompt one of the least quarter of its row's finite entries, rows [slot, vocab]."""
+    upward = rows.argsort(axis=1, kind="stable")
+    quarter = np.maximum(np.isfinite(rows).sum(axis=1) // 4, 1)
+    return upward[slot, (rng.random(len(slot)) * quarter[slot]).astype(np.int64)]
 
 
 def _other_target(prior: np.ndarray, answer: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # [prompt]

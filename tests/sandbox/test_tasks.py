@@ -70,6 +70,10 @@ def test_a_prompt_shows_its_pair_once_and_ends_with_the_key(sandbox: Sandbox, ki
     if kind == "counterfactual":
         copied = prompts(sandbox, "copy", 50, seed=1)
         assert task.row_probability.mean() < copied.row_probability.mean() / 3
+        for key, answer in zip(task.key.tolist(), task.answer.tolist(), strict=True):
+            possible = [t for t in range(20) if t != key and t not in sandbox.triggers]
+            assert answer in sorted(possible, key=lambda t: sandbox.pi[key, t])[: len(possible) // 4]
+        assert len(set(zip(task.key.tolist(), task.answer.tolist(), strict=True))) > 3 * len(set(task.key.tolist()))
     again = prompts(sandbox, kind, 200, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(task, again, strict=True))
     assert not torch.equal(prompts(sandbox, kind, 200, seed=2).tokens, task.tokens)
