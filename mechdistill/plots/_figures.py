@@ -26,6 +26,7 @@ from mechdistill.plots._heads import induction_scores_figure
 from mechdistill.plots._in_context import in_context_figure
 from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
+from mechdistill.plots._pass_at_k import pass_at_k_figure
 from mechdistill.plots._plain import plain_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
@@ -42,6 +43,7 @@ from mechdistill.tables import (
     MATCHES,
     MEASURES,
     METRICS_LOG,
+    PASS_AT_K,
     ROW_CURVES,
     Measure,
     last_step,
@@ -91,6 +93,7 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("copy-excess-by-occurrence", "What copying costs", (ROW_CURVES.name,), copy_excess_figure),
         Drawing("prompts", "What is taken from the prompt", (IN_CONTEXT.name,), in_context_figure),
         Drawing("generated", "How different what is generated is", (DIVERSITY.name,), diversity_figure),
+        Drawing(PASS_AT_K.name, "How likely one of k samples is right", (PASS_AT_K.name,), pass_at_k_figure),
         Drawing("routing", "What routing picks", (METRICS_LOG.name,), routing_figure),
         Drawing("comparison", "What distillation changed", (COMPARISON.name,), comparison_figure),
     ),

@@ -139,7 +139,8 @@ def test_train_json_is_one_document(made: tuple[Path, subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    ("command", "checkpoint"), [("induction-scores", "all"), ("row-curves", "all"), ("ablate", "last")]
+    ("command", "checkpoint"),
+    [("induction-scores", "all"), ("row-curves", "all"), ("ablate", "last"), ("pass-at-k", "last")],
 )
 def test_measures_print_a_table_write_a_figure_and_give_json(
     made: tuple[Path, subprocess.CompletedProcess[str]], command: str, checkpoint: str

@@ -36,6 +36,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "circuits": _of_arms(md.wiring(run)),
         "in-context": _of_arms(md.in_context(run)),
         "diversity": _of_arms(md.diversity(run)),
+        "pass-at-k": _of_arms(md.pass_at_k(run)),
         "match": _of_arms(md.match_heads(run, run)),
     }
 
