@@ -15,7 +15,8 @@ from mechdistill.tables import PASS_AT_K, TEMPERATURE, frame, metrics
 from mechdistill.world import KnownWorld, known
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
+TEMPERATURES = (0.25, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 3.0, 5.0, 10.0)
+"""Up to where an arm that knows more comes down to the pass@1 of one that knows less, so that they can be matched."""
 SAMPLES = 256
 """Drawn of each problem for the cross-check."""
 VOTERS = 16

@@ -148,7 +148,7 @@ def _parts(goes_on: Int[Tensor, " path"], model: Model, problems: Problems) -> l
     `goes_on` numbers what has to be read of the paths: those of one number have all but their last token in common.
     """
     cache = model.kv_cache(1, problems.prompts.shape[1] + problems.paths.shape[1])
-    bytes_each = 64 * model.d_vocab + (0 if cache is None else cache.k.nbytes + cache.v.nbytes)
+    bytes_each = 80 * model.d_vocab + (0 if cache is None else cache.k.nbytes + cache.v.nbytes)
     part = goes_on // max(1, _AT_ONCE // bytes_each)
     ends = [*((part[1:] != part[:-1]).nonzero()[:, 0] + 1).tolist(), len(part)]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
