@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechdistill.analysis import (
         Applied,
+        claims,
         compare,
         compare_dynamics,
         difference_in_differences,
@@ -61,6 +62,7 @@ _HOMES = {
     "ablation": "mechdistill.extend",
     "attention_score": "mechdistill.extend",
     "checks": "mechdistill.training",
+    "claims": "mechdistill.analysis",
     "compare": "mechdistill.analysis",
     "compare_dynamics": "mechdistill.analysis",
     "difference_in_differences": "mechdistill.analysis",
@@ -95,6 +97,7 @@ __all__ = [
     "ablation",
     "attention_score",
     "checks",
+    "claims",
     "compare",
     "compare_dynamics",
     "difference_in_differences",

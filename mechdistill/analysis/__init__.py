@@ -2,6 +2,7 @@
 
 from mechdistill.analysis._apply import Applied, Checkpoint, measured
 from mechdistill.analysis._arms import arms
+from mechdistill.analysis._claims import claims
 from mechdistill.analysis._compare import Comparison, compare, compared, outcomes
 from mechdistill.analysis._differences import difference_in_differences
 from mechdistill.analysis._dynamics import (
@@ -28,6 +29,7 @@ __all__ = [
     "Prompt",
     "all_dynamics",
     "arms",
+    "claims",
     "compare",
     "compare_dynamics",
     "compared",

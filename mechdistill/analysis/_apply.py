@@ -78,9 +78,9 @@ class Applied:
         left_out: list[str] = []
         measured: list[Run] = []
         for run in target.runs:
-            lacking = _lacking(self.measure, run) or _without_checkpoint(run, chosen)
-            if lacking:
-                left_out.append(f"{run.name} {lacking}")
+            why = lacking(self.measure, run) or _without_checkpoint(run, chosen)
+            if why:
+                left_out.append(f"{run.name} {why}")
             else:
                 measured.append(run)
         _name_unfinished(measured, chosen)
@@ -89,7 +89,7 @@ class Applied:
                 tables.append(session.stacked(self.measure, run, chosen, advance))
         if not tables:
             reasons = "; ".join(left_out) or "no run has been started"
-            never = bool(target.runs) and all(_lacking(self.measure, run) for run in target.runs)
+            never = bool(target.runs) and all(lacking(self.measure, run) for run in target.runs)
             fix = "choose another measure" if never else "train it, or choose another checkpoint"
             raise MechdistillError(f"{target.path}: nothing to measure ({reasons}); {fix}")
         for reason in left_out:
@@ -102,7 +102,7 @@ def measured(name: str) -> Applied:
     return Applied(MEASURES[name])
 
 
-def _lacking(measure: Measure, run: Run) -> str | None:
+def lacking(measure: Measure, run: Run) -> str | None:
     """Why a run cannot be measured, or None."""
     words: dict[Need, str] = {"heads": "has no heads", "triggers": "has no triggers", "oracle": "has no oracle"}
     has: set[Need] = {"heads"} if run.config.model.has_heads else set()
@@ -144,9 +144,9 @@ class _Session:
     def stacked(self, measure: Measure, run: Run, checkpoint: Checkpoint, advance: Advance) -> pd.DataFrame:
         """The measure's tables of all chosen checkpoints of a run; `advance` hears of each."""
         steps = _chosen(run, checkpoint)
-        lacking = _lacking(measure, run)
-        if lacking:
-            raise MechdistillError(f"{run.path}: {lacking}, which {measure.name} needs; choose another run")
+        why = lacking(measure, run)
+        if why:
+            raise MechdistillError(f"{run.path}: {why}, which {measure.name} needs; choose another run")
         tables: list[pd.DataFrame] = []
         for step in steps:
             tables.append(self.table(measure, run, step))
@@ -160,7 +160,7 @@ class _Session:
             return table
         own = [column.name for column in measure.columns]
         finished = resolve(measure.finish)(table[own], self._subject(run, step))
-        return _of_run(finished[own], run, step)
+        return of_run(finished[own], run, step)
 
     def _cached(self, measure: Measure, run: Run, step: int) -> pd.DataFrame:
         where = (measure.name, str(run.path), step)
@@ -176,7 +176,7 @@ class _Session:
         users = definitions(measure)
 
         def compute() -> pd.DataFrame:
-            return _of_run(
+            return of_run(
                 _checked(measure, MEASURES.call(measure.name, resolve(measure.compute), self._subject(run, step))),
                 run,
                 step,
@@ -236,6 +236,7 @@ def _checked(measure: Measure, table: Any) -> pd.DataFrame:
     return frame(measure, rows)
 
 
-def _of_run(table: pd.DataFrame, run: Run, step: int) -> pd.DataFrame:
+def of_run(table: pd.DataFrame, run: Run, step: int) -> pd.DataFrame:
+    """A measure's table of a checkpoint with the run's columns in front."""
     tokens = run.tokens_at(step)
     return with_run(table, run=run.name, arm=run.config.treatment, seed=run.config.seed, step=step, tokens=tokens)

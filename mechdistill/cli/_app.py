@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mechdistill.cli._claims import claims
 from mechdistill.cli._compare import compare
 from mechdistill.cli._dynamics import dynamics
 from mechdistill.cli._list import list_runs
@@ -38,6 +39,7 @@ def app() -> typer.Typer:
         "compare": compare,
         "match": match,
         "dynamics": dynamics,
+        "claims": claims,
         "report": report,
         "sandbox": sandbox,
         "publish": publish,

@@ -58,7 +58,7 @@ def compare(
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
     contrasts = _contrasts(contrast, beyond, alone=other is None and baseline is None)
-    first, second = _experiment(directory), _experiment(other) if other else None
+    first, second = experiment_of(directory), experiment_of(other) if other else None
     with analysis.progress("compare"):
         if contrasts is not None:
             compared = None
@@ -108,7 +108,7 @@ def _pair(option: str, given: str) -> tuple[str, str]:
             raise MechdistillError(f"--{option} {given}: must be two arms, like dpt-90:spt")
 
 
-def _experiment(path: Path) -> "Experiment":
+def experiment_of(path: Path) -> "Experiment":
     from mechdistill.runs import Experiment, load
 
     found = load(path)

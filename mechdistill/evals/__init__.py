@@ -7,11 +7,14 @@ from mechdistill.evals._generated import diversity, measure_diversity
 from mechdistill.evals._in_context import in_context, measure_in_context
 from mechdistill.evals._inline import inline_metrics
 from mechdistill.evals._pass_at_k import measure_pass_at_k, pass_at_k
+from mechdistill.evals._problems import CHAINS, HIDDEN_TARGET
 from mechdistill.evals._row_curves import measure_row_curves, row_curves, with_floor
 from mechdistill.evals._support import SUPPORT_MASS, on_support
 from mechdistill.evals._world import describe
 
 __all__ = [
+    "CHAINS",
+    "HIDDEN_TARGET",
     "SUPPORT_MASS",
     "describe",
     "describe_targets",

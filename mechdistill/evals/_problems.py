@@ -19,6 +19,8 @@ from torch import Tensor
 from mechdistill.world import N_BUCKETS, KnownWorld
 
 Task = Literal["hidden-target", "chains", "multi-hop"]
+HIDDEN_TARGET: Task = "hidden-target"
+CHAINS: Task = "chains"
 
 MODELS_TURN = -1
 """Stands in `forced` where the model speaks."""
@@ -67,7 +69,7 @@ def hidden_target(world: KnownWorld) -> Problems | None:
     found = islice(_stretches(world, rows), max(_FEWEST, min(_MOST_PROBLEMS, _MOST_LISTED // k)))
     everything = np.arange(k)[:, None]
     made = [(stretch, _Continuation([MODELS_TURN], everything, rows.pi[stretch.tokens[-1]], 1.0)) for stretch in found]
-    problems = _joined("hidden-target", made)
+    problems = _joined(HIDDEN_TARGET, made)
     return None if problems is None else problems._replace(lists_everything=True)
 
 
@@ -99,7 +101,7 @@ def chains(world: KnownWorld, seed: int = 0) -> Problems | None:
         ):
             break
         found.append((stretch, made))
-    return _joined("chains", found)
+    return _joined(CHAINS, found)
 
 
 def multi_hop(world: KnownWorld, seed: int = 0) -> Problems | None:

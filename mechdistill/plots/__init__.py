@@ -6,6 +6,7 @@ Figures carry the colours of a light page; `to_html` and `DARK_SCRIPT` put those
 from mechdistill.plots._ablation import ablation_figure
 from mechdistill.plots._arms import Look, arm_colours
 from mechdistill.plots._circuits import circuits_figure
+from mechdistill.plots._claims import claims_figure
 from mechdistill.plots._colours import DARK
 from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._composition import composition_figure
@@ -40,6 +41,7 @@ __all__ = [
     "arm_colours",
     "browser",
     "circuits_figure",
+    "claims_figure",
     "comparison_figure",
     "composition_figure",
     "copy_excess_figure",

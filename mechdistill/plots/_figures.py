@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._ablation import ablation_figure
 from mechdistill.plots._circuits import circuits_figure
+from mechdistill.plots._claims import claims_figure
 from mechdistill.plots._comparison import comparison_figure
 from mechdistill.plots._composition import composition_figure
 from mechdistill.plots._copying import copying_figure
@@ -45,6 +46,7 @@ from mechdistill.tables import (
     METRICS_LOG,
     PASS_AT_K,
     ROW_CURVES,
+    SCORECARD,
     Measure,
     last_step,
     resolve,
@@ -79,6 +81,7 @@ FIGURES: Registry[Drawing] = Registry(
     "figure",
     (
         Drawing("copying", "How copying is learned", (METRICS_LOG.name,), copying_figure),
+        Drawing("claims", "Which of the paper's claims hold", (SCORECARD.name,), claims_figure),
         Drawing("head-scores", "What each head does", _SCORES, _last_scores, per_run=True, checkpoint="all"),
         Drawing("head-dynamics", "When the copy circuit forms", _SCORES, head_dynamics_figure, checkpoint="all"),
         Drawing("composition", "Which heads read which", _SCORES, composition_figure, per_run=True, checkpoint="all"),

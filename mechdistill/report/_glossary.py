@@ -39,6 +39,8 @@ WORDS: dict[str, str] = {
     "routing": "Taking the distillation term away from some positions, as the paper does where the teacher is surest; "
     "the opposite route leaves it there alone.",
     "manipulation checks": "Whether what an arm is taught is what the study says, whatever its students do.",
+    "table without context": "The next token's law by the current token alone, counted in the same data under the same "
+    "objective: what a model without circuits can learn.",
     "95 % interval": "Paired t interval over seeds: an interval that covers the true mean difference 95 times in 100.",
 }
 """By the word as it is written; a plural has its own line where it differs by more than an s."""

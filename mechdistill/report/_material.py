@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill import plots
-from mechdistill.analysis import Applied, Dynamics, arms, compared, dynamics_of, match_heads
+from mechdistill.analysis import Applied, Dynamics, arms, claims, compared, dynamics_of, match_heads
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import (
@@ -22,6 +22,7 @@ from mechdistill.tables import (
     MATCHES,
     MEASURES,
     METRICS_LOG,
+    SCORECARD,
     arms_of,
     with_arms,
 )
@@ -116,6 +117,8 @@ class Material:
             return self._dynamics().runs
         if name == EARLY_WARNING.name:
             return self._dynamics().warning
+        if name == SCORECARD.name:
+            return claims(self._experiment("test claims on"))
         return Applied(MEASURES[name])(self._target, checkpoint, fresh=self._fresh)
 
     def _compared(self) -> pd.DataFrame:

@@ -16,13 +16,14 @@ from mechdistill.config import expand
 from mechdistill.plots import DARK_SCRIPT
 from mechdistill.report._answer import Evidence, Pair, answer
 from mechdistill.report._choice import MAX_SIZE, budget_of, choose, foremost
+from mechdistill.report._claims import claims_section, verdicts
 from mechdistill.report._explorer import explorer
 from mechdistill.report._glossary import glossary, marked
 from mechdistill.report._material import Drawn, Material, drawn
 from mechdistill.report._page import Payload, asset, page
 from mechdistill.report._sections import arms_section, checks_section, provenance_section
 from mechdistill.runs import Experiment, Run, opened
-from mechdistill.tables import ABLATE, CHECK_TABLE, COMPARISON, INDUCTION_SCORES, METRICS_LOG, frame
+from mechdistill.tables import ABLATE, CHECK_TABLE, COMPARISON, INDUCTION_SCORES, METRICS_LOG, SCORECARD, frame
 
 
 class Report(NamedTuple):
@@ -50,6 +51,7 @@ def report(target: Run | Experiment, *, max_size: float = MAX_SIZE, fresh: bool 
     comparison = material.find(COMPARISON.name) if isinstance(target, Experiment) else None
     scores = material.find(INDUCTION_SCORES.name, "all")
     effects = material.find(ABLATE.name, "last")
+    scorecard = material.find(SCORECARD.name) if isinstance(target, Experiment) else None
     log = material.table(METRICS_LOG.name) if comparison is None else material.finished()
     answered = answer(Evidence(log, comparison, pair(target, comparison), scores, effects, checks))
     live = explorer(material.runs, scores=scores, effects=effects, choice=choice)
@@ -58,12 +60,13 @@ def report(target: Run | Experiment, *, max_size: float = MAX_SIZE, fresh: bool 
     body = "".join(
         [
             "<main>",
-            _header(name, material),
+            _header(name, material, with_claims=scorecard is not None),
             f'<section id="answer"><h2>{marked(answered.question)}</h2><ol>',
             *(f"<li>{marked(sentence)}</li>" for sentence in answered.sentences),
-            f"</ol>{_figure(first)}</section>",
+            f"</ol>{verdicts(scorecard)}{_figure(first)}</section>",
             f"<section><h2>The trained models, live</h2>{live.markup}</section>",
             arms_section(log, comparison, scores),
+            claims_section(scorecard),
             '<section id="figures"><h2>Figures</h2>',
             *(_figure(each) for each in others),
             "</section>",
@@ -96,15 +99,16 @@ def pair(target: Run | Experiment, comparison: pd.DataFrame | None) -> Pair | No
     return Pair(arm, baseline, arm in distilling and baseline not in distilling)
 
 
-def _header(name: str, material: Material) -> str:
+def _header(name: str, material: Material, *, with_claims: bool) -> str:
     students = [run for run in material.runs if not run.config.is_teacher]
     arms = list(dict.fromkeys(run.config.treatment for run in students))
     seeds = {run.config.seed for run in students}
     tokens = max(run.tokens_at(run.steps[-1]) for run in material.runs)
     seed_word = "seed" if len(seeds) == 1 else "seeds"
     about = f"{', '.join(arms)}; {len(seeds)} {seed_word}; up to {tokens / 1e6:.1f} M tokens a run"
-    links = (("answer", "Answer"), ("explorer", "Live heads"), ("arms", "Arms"), ("figures", "Figures"))
-    links += (("provenance", "Provenance"), ("glossary", "Words"))
+    links = (("answer", "Answer"), ("explorer", "Live heads"), ("arms", "Arms"))
+    links += (("claims", "Claims"),) * with_claims
+    links += (("figures", "Figures"), ("provenance", "Provenance"), ("glossary", "Words"))
     nav = "".join(f'<a href="#{anchor}" data-goto="{anchor}">{text}</a>' for anchor, text in links)
     return f"<header><h1>{escape(name)}</h1><p>{escape(about)}</p><nav>{nav}</nav></header>"
 

@@ -9,9 +9,12 @@ from mechdistill.stats._formation import formation_steps
 from mechdistill.stats._holm import holm
 from mechdistill.stats._matched import Matched, matched_pass_at_k
 from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
+from mechdistill.stats._quantities import QUANTITIES, Context, quantities
 from mechdistill.stats._ratio import Ratio, ratio_of_means
 from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
+from mechdistill.stats._roles import candidates, cast
 from mechdistill.stats._row_gain import RowGain, low_entropy_ratio, row_gain_slope
+from mechdistill.stats._scorecard import Case, scorecard
 from mechdistill.stats._speed import learning_speed, tokens_to
 from mechdistill.stats._support import SupportSlope, support_slope
 from mechdistill.stats._twins import students
@@ -19,6 +22,9 @@ from mechdistill.stats._twins import students
 __all__ = [
     "MIN_PAIRS",
     "MIN_SEEDS",
+    "QUANTITIES",
+    "Case",
+    "Context",
     "Contrast",
     "Interval",
     "Matched",
@@ -29,6 +35,8 @@ __all__ = [
     "Taught",
     "adjusted",
     "bca",
+    "candidates",
+    "cast",
     "compare_dynamics",
     "compare_formation",
     "compare_twins",
@@ -44,11 +52,13 @@ __all__ = [
     "manipulation_checks",
     "matched_pass_at_k",
     "paired",
+    "quantities",
     "ratio_of_means",
     "restricted_mean",
     "restricted_steps",
     "rise_time",
     "row_gain_slope",
+    "scorecard",
     "students",
     "support_slope",
     "tokens_to",

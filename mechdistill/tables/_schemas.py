@@ -170,6 +170,32 @@ PREDICTED_RISK = Table(
     ),
 )
 """Squared error foretold from the twin, with nothing fitted: one row a distilled run, checkpoint and bucket."""
+SCORECARD = Table(
+    "claims",
+    (
+        Column("claim", "string", "C1 to C12 of arXiv 2509.01649; see `stats.claims`"),
+        Column("statement", "string", "what it says"),
+        Column("claim_verdict", "string", "supported, contradicted, inconclusive or not tested, all criteria together"),
+        Column("criterion", "string", "what is measured, and what it has to be"),
+        Column("check", "string", "manipulation checks, means over seeds with their bounds; null: none"),
+        Column("effect", "float64", "estimate over seeds"),
+        Column("low", "float64", "its 95 % interval: lower end; null: none"),
+        Column("high", "float64", "upper end"),
+        Column("n", "Int64", "seeds that all arms of the criterion have"),
+        Column("verdict", "string", "of this criterion alone"),
+        Column("none", "float64", "value that would be no effect"),
+        Column("least", "float64", "smallest effect that meets the criterion; null: any small one does"),
+        Column("most", "float64", "largest effect that meets it; null: any large one does"),
+        Column("null_effect", "float64", "the same of tables without context with the same data and objective"),
+        Column("null_low", "float64", "its interval: lower end"),
+        Column("null_high", "float64", "upper end"),
+        Column("null_n", "Int64", "seeds of the tables"),
+        Column("null_verdict", "string", "what that says of the criterion; null: a table has no such thing"),
+        Column("arms", "string", "which arm plays which role"),
+        Column("note", "string", "why it is not tested, or has no interval; null otherwise"),
+    ),
+)
+"""The scorecard: one row a criterion, without the run's columns."""
 
 TRAINED = Table(
     "train",

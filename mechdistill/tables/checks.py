@@ -37,39 +37,36 @@ class Check:
         return self.low > -INF or self.high < INF
 
 
-CHECKS: Registry[Check] = Registry(
-    "check",
-    (
-        Check(
-            "teacher-rows",
-            "teacher's bigram KL over the final one of the undistilled twin",
-            metrics.TEACHER_KL,
-            ORDINARY,
-            over=metrics.KL,
-            over_whose="baseline",
-            high=0.5,
-        ),
-        Check(
-            "teacher-copying",
-            "teacher's mean probability of the right target where copying is possible",
-            metrics.TEACHER_COPY_MASS,
-            LATER,
-            low=0.6,
-            high=0.9,
-        ),
-        # recall over routed fraction is precision over the share of copyable positions, which is a random choice's
-        Check(
-            "routing-gain",
-            "routing precision over a random choice's",
-            metrics.ROUTING_RECALL,
-            over=metrics.ROUTED,
-            low=2.0,
-            of="informed routing",
-        ),
-        Check(
-            "realised-precision", "share of routed positions that are copyable", metrics.ROUTING_PRECISION, of="routing"
-        ),
-        Check("realised-recall", "share of copyable positions that are routed", metrics.ROUTING_RECALL, of="routing"),
-    ),
+TEACHER_ROWS = Check(
+    "teacher-rows",
+    "teacher's bigram KL over the final one of the undistilled twin",
+    metrics.TEACHER_KL,
+    ORDINARY,
+    over=metrics.KL,
+    over_whose="baseline",
+    high=0.5,
 )
+TEACHER_COPYING = Check(
+    "teacher-copying",
+    "teacher's mean probability of the right target where copying is possible",
+    metrics.TEACHER_COPY_MASS,
+    LATER,
+    low=0.6,
+    high=0.9,
+)
+# recall over routed fraction is precision over the share of copyable positions, which is a random choice's
+ROUTING_GAIN = Check(
+    "routing-gain",
+    "routing precision over a random choice's",
+    metrics.ROUTING_RECALL,
+    over=metrics.ROUTED,
+    low=2.0,
+    of="informed routing",
+)
+_PRECISION = Check(
+    "realised-precision", "share of routed positions that are copyable", metrics.ROUTING_PRECISION, of="routing"
+)
+_RECALL = Check("realised-recall", "share of copyable positions that are routed", metrics.ROUTING_RECALL, of="routing")
+
+CHECKS: Registry[Check] = Registry("check", (TEACHER_ROWS, TEACHER_COPYING, ROUTING_GAIN, _PRECISION, _RECALL))
 """By name."""

@@ -20,5 +20,14 @@ def summary(measure: Measure, data: pd.DataFrame) -> Iterable[Grid]:
     return plain(measure, data) if measure.summary is None else resolve(measure.summary)(data)
 
 
-__all__ = ["ablate", "circuits", "induction_scores", "pass_at_k", "plain", "row_curves", "summary"]
-__all__ = ["ablate", "circuits", "diversity", "in_context", "induction_scores", "plain", "row_curves", "summary"]
+__all__ = [
+    "ablate",
+    "circuits",
+    "diversity",
+    "in_context",
+    "induction_scores",
+    "pass_at_k",
+    "plain",
+    "row_curves",
+    "summary",
+]
