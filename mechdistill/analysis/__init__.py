@@ -17,6 +17,7 @@ from mechdistill.analysis._match import match_heads
 from mechdistill.analysis._matrices import token_matrices
 from mechdistill.analysis._progress import progress
 from mechdistill.analysis._prompt import Prompt, prompt
+from mechdistill.analysis._rows import learning_speed, predicted_risk, risk_of, speed_of
 from mechdistill.analysis._source import definitions
 from mechdistill.analysis._tabular_null import tabular_null
 from mechdistill.analysis._threshold import formation_threshold
@@ -39,11 +40,15 @@ __all__ = [
     "dynamics_of",
     "early_warning",
     "formation_threshold",
+    "learning_speed",
     "match_heads",
     "measured",
     "outcomes",
+    "predicted_risk",
     "progress",
     "prompt",
+    "risk_of",
+    "speed_of",
     "tabular_null",
     "token_matrices",
 ]

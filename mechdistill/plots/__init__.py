@@ -25,8 +25,10 @@ from mechdistill.plots._matrices import token_matrices_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._pass_at_k import pass_at_k_figure
 from mechdistill.plots._plain import plain_figure
+from mechdistill.plots._risk import predicted_risk_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
+from mechdistill.plots._speed import learning_speed_figure
 from mechdistill.plots._world import sandbox_figure
 
 __all__ = [
@@ -56,9 +58,11 @@ __all__ = [
     "in_context_figure",
     "induction_scores_figure",
     "layer_outputs_figure",
+    "learning_speed_figure",
     "matching_figure",
     "pass_at_k_figure",
     "plain_figure",
+    "predicted_risk_figure",
     "routing_figure",
     "row_curves_figure",
     "sandbox_figure",

@@ -29,8 +29,10 @@ from mechdistill.plots._matching import matching_figure
 from mechdistill.plots._outputs import head_outputs_figure, layer_outputs_figure
 from mechdistill.plots._pass_at_k import pass_at_k_figure
 from mechdistill.plots._plain import plain_figure
+from mechdistill.plots._risk import predicted_risk_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
+from mechdistill.plots._speed import learning_speed_figure
 from mechdistill.registry import Registry
 from mechdistill.tables import (
     ABLATE,
@@ -41,10 +43,12 @@ from mechdistill.tables import (
     EARLY_WARNING,
     IN_CONTEXT,
     INDUCTION_SCORES,
+    LEARNING_SPEED,
     MATCHES,
     MEASURES,
     METRICS_LOG,
     PASS_AT_K,
+    PREDICTED_RISK,
     ROW_CURVES,
     SCORECARD,
     Measure,
@@ -93,6 +97,8 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("circuits", "Which head reads what of which", (CIRCUITS.name,), circuits_figure, per_run=True),
         Drawing("matching", "Whose heads do what whose heads do", (MATCHES.name,), matching_figure, per_run=True),
         Drawing("rows", "How each row is learned", (ROW_CURVES.name,), row_curves_figure),
+        Drawing("row-risk", "What distilling should do to rows", (PREDICTED_RISK.name,), predicted_risk_figure),
+        Drawing("row-speed", "How soon rows are learned", (LEARNING_SPEED.name,), learning_speed_figure),
         Drawing("copy-excess-by-occurrence", "What copying costs", (ROW_CURVES.name,), copy_excess_figure),
         Drawing("prompts", "What is taken from the prompt", (IN_CONTEXT.name,), in_context_figure),
         Drawing("generated", "How different what is generated is", (DIVERSITY.name,), diversity_figure),

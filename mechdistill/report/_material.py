@@ -5,13 +5,14 @@ Each is made once, when first asked for. What cannot be had is left out with the
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill import plots
-from mechdistill.analysis import Applied, Dynamics, arms, claims, compared, dynamics_of, match_heads
+from mechdistill.analysis import Applied, Dynamics, arms, claims, compared, dynamics_of, match_heads, risk_of, speed_of
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import (
@@ -19,9 +20,12 @@ from mechdistill.tables import (
     DYNAMICS,
     EARLY_WARNING,
     INDUCTION_SCORES,
+    LEARNING_SPEED,
     MATCHES,
     MEASURES,
     METRICS_LOG,
+    PREDICTED_RISK,
+    ROW_CURVES,
     SCORECARD,
     arms_of,
     with_arms,
@@ -107,25 +111,34 @@ class Material:
         return made
 
     def _computed(self, name: str, checkpoint: Literal["last", "all"] | None) -> pd.DataFrame:
-        if name == METRICS_LOG.name:
-            return with_arms(pd.concat([run.metrics() for run in self.runs], ignore_index=True), arms(self._target))
-        if name == COMPARISON.name:
-            return self._compared()
-        if name == MATCHES.name:
-            return match_heads(self._experiment("match its heads with"))
-        if name == DYNAMICS.name:
-            return self._dynamics().runs
-        if name == EARLY_WARNING.name:
-            return self._dynamics().warning
-        if name == SCORECARD.name:
-            return claims(self._experiment("test claims on"))
+        makers: dict[str, Callable[[], pd.DataFrame]] = {
+            METRICS_LOG.name: self._log,
+            COMPARISON.name: self._compared,
+            SCORECARD.name: lambda: claims(self._experiment("test claims on")),
+            MATCHES.name: lambda: match_heads(self._experiment("match its heads with")),
+            DYNAMICS.name: lambda: self._dynamics().runs,
+            EARLY_WARNING.name: lambda: self._dynamics().warning,
+            PREDICTED_RISK.name: self._risk,
+            LEARNING_SPEED.name: lambda: speed_of(self._target, self.table(ROW_CURVES.name, "all")),
+        }
+        if name in makers:
+            return makers[name]()
         return Applied(MEASURES[name])(self._target, checkpoint, fresh=self._fresh)
+
+    def _log(self) -> pd.DataFrame:
+        return with_arms(pd.concat([run.metrics() for run in self.runs], ignore_index=True), arms(self._target))
 
     def _compared(self) -> pd.DataFrame:
         found = compared(self._experiment("compare it with"))
         for line in found.left_out:
             self.remark(f"{COMPARISON.name}: {line}")
         return found.table
+
+    def _risk(self) -> pd.DataFrame:
+        table, lines = risk_of(self._experiment("foretell its rows from"), self.table(ROW_CURVES.name, "all"))
+        for line in lines:
+            self.remark(f"{PREDICTED_RISK.name}: {line}")
+        return table
 
     def _experiment(self, what: str) -> Experiment:
         if isinstance(self._target, Run):

@@ -12,6 +12,7 @@ from mechdistill.stats._paired import MIN_PAIRS, Interval, Paired, bca, paired
 from mechdistill.stats._quantities import QUANTITIES, Context, quantities
 from mechdistill.stats._ratio import Ratio, ratio_of_means
 from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
+from mechdistill.stats._risk import predicted_risk
 from mechdistill.stats._roles import candidates, cast
 from mechdistill.stats._row_gain import RowGain, low_entropy_ratio, row_gain_slope
 from mechdistill.stats._scorecard import Case, scorecard
@@ -52,6 +53,7 @@ __all__ = [
     "manipulation_checks",
     "matched_pass_at_k",
     "paired",
+    "predicted_risk",
     "quantities",
     "ratio_of_means",
     "restricted_mean",

@@ -62,31 +62,35 @@ def low_entropy_ratio(
     return found
 
 
-def twin_rows(row_curves: pd.DataFrame, metric: Metric, arm: str, baseline: str) -> pd.DataFrame:
-    """A metric of ordinary rows of twins side by side, at the last tokens that both have.
+def same_tokens(row_curves: pd.DataFrame, metric: Metric, arm: str, baseline: str) -> pd.DataFrame:
+    """A metric of ordinary rows of twins side by side, at all tokens that both have.
 
-    Columns seed, row, row_entropy, bucket, visits, arm and baseline (the metric's values in either).
-    Raises `MechdistillError` for an arm that is not there, and for twins without common tokens.
+    Columns seed, tokens, row, row_entropy, bucket, visits (`positions`), arm and baseline (the metric's values in
+    either). Raises `MechdistillError` for an arm that is not there, and for twins without common tokens.
     """
     require_arm(row_curves, arm)
     require_arm(row_curves, baseline)
-    rows = row_curves[row_curves["row"].notna() & row_curves["arm"].isin([arm, baseline])]
-    keys = ["seed", "tokens", "row", "row_entropy", "bucket"]
-    values = rows[rows["metric"] == metric.name].set_index([*keys, "arm"])["value"].unstack("arm")
-    both = values.dropna(subset=[arm, baseline]).reset_index()
+    rows = row_curves[row_curves["row"].notna()]
+    keys = ["seed", "tokens", "row"]
+    about = [*keys, "row_entropy", "bucket"]
+
+    def of(name: str, metric: Metric, value: str) -> pd.DataFrame:
+        part = rows[(rows["arm"] == name) & (rows["metric"] == metric.name)]
+        return part[[*about, "value"]].rename(columns={"value": value}).astype({value: float})
+
+    ours, twins = of(arm, metric, "arm"), of(baseline, metric, "baseline")[[*keys, "baseline"]]
+    visits = of(baseline, metrics.POSITIONS, "visits")[[*keys, "visits"]]
+    both = ours.merge(twins, on=keys, validate="one_to_one").merge(visits, on=keys, validate="one_to_one")
     if both.empty:
         raise MechdistillError(f"arms '{arm}' and '{baseline}': no seed and checkpoint that both have; train both")
-    both = both[both["tokens"] == both.groupby("seed")["tokens"].transform("max")]
-    visits = rows[(rows["metric"] == metrics.POSITIONS.name) & (rows["arm"] == baseline)]
-    visits = visits[["seed", "tokens", "row", "value"]].rename(columns={"value": "visits"})
-    both = both.merge(visits, on=["seed", "tokens", "row"], validate="one_to_one")
-    kept = both[["seed", "row", "row_entropy", "bucket", "visits"]]
-    return kept.assign(arm=both[arm].astype(float), baseline=both[baseline].astype(float))
+    return both
 
 
 def _by_seed(row_curves: pd.DataFrame, arm: str, baseline: str) -> Iterator[tuple[int, pd.DataFrame]]:
-    both = twin_rows(row_curves, metrics.KL, arm, baseline)
-    return ((int(seed), both[both["seed"] == seed]) for seed in both["seed"].unique())
+    """Twins at the last tokens that both have."""
+    both = same_tokens(row_curves, metrics.KL, arm, baseline)
+    last = both[both["tokens"] == both.groupby("seed")["tokens"].transform("max")]
+    return ((int(seed), last[last["seed"] == seed]) for seed in last["seed"].unique())
 
 
 def _ratio(rows: pd.DataFrame) -> float:

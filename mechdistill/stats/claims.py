@@ -55,8 +55,8 @@ ROW_GAIN = "row-gain-slope"
 TOP_GAIN, LOW_RATIO = "top-quartile-gain", "low-entropy-ratio"
 """KL of its SPT twin over its own in the quartile of highest entropy; own over the twin's in rows up to .1 nats."""
 PASS_1, PASS_16, PASS_MATCHED = "pass-at-1", "pass-at-16", "pass-at-16-matched"
-"""pass@1 and pass@16; and pass@16 at the temperature at which pass@1 is its SPT twin's. Of chains (O3); in a world without
-triggers, where there is no copying between decisions and a chain is one of hundreds, of hidden targets (O1)."""
+"""pass@1 and pass@16; and pass@16 at the temperature at which pass@1 is its SPT twin's. Of chains (O3); in a world
+without triggers, where there is no copying between decisions and a chain is one of hundreds, of hidden targets (O1)."""
 ROOM_1, ROOM_16 = "room-at-1", "room-at-16"
 """The best possible pass@1 and pass@16 less its own: no arm can gain more."""
 DISTINCT, VALID = "valid-distinct-2", "valid-share"

@@ -107,7 +107,7 @@ def test_worlds_of_two_texts_are_two_worlds_though_nobody_wrote_down_a_hash(tmp_
 
 
 def test_rows_of_several_supports_come_equally_often_and_trap_nobody() -> None:
-    pi = supports(20, (1, 4, 9, 16), np.random.default_rng(3))
+    pi = _rows.supports(20, (1, 4, 9, 16), np.random.default_rng(3))
     sizes = (pi > 0).sum(axis=1)
     assert np.unique(sizes, return_counts=True)[1].tolist() == [5, 5, 5, 5]
     np.testing.assert_allclose(pi.max(axis=1), 1 / sizes)
