@@ -8,7 +8,7 @@ import mechdistill as md
 from mechdistill.evals import describe
 from mechdistill.plots import drawings, induction_scores_figure, plain_figure, sandbox_figure
 from mechdistill.runs import Run
-from mechdistill.stats import compare_twins, dynamics, early_warning
+from mechdistill.stats import compare_twins, dynamics, early_warning, learning_speed, predicted_risk
 from mechdistill.tables import LATER, MEASURES, last_step, metrics, with_arms
 from mechdistill.world import KnownWorld
 
@@ -31,7 +31,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "compare": with_arms(compare_twins(differences, "spt"), ARMS),
         "induction-scores": _of_arms(md.induction_scores(run, "all")),
         **_dynamics(),
-        "row-curves": _of_arms(md.row_curves(run)),
+        **_rows(_of_arms(md.row_curves(run))),
         "ablate": _of_arms(md.ablate(run)),
         "circuits": _of_arms(md.wiring(run)),
         "in-context": _of_arms(md.in_context(run)),
@@ -58,6 +58,21 @@ def _dynamics() -> dict[str, pd.DataFrame]:
     table = dynamics(curves, parts, "copy-accuracy", {"copy-accuracy": 0.5}, 0.1)
     warning = early_warning(curves, table[table["metric"] == "copy-accuracy"])
     return {"dynamics": with_arms(table, ARMS), "early-warning": with_arms(warning, ARMS)}
+
+
+def _rows(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Row curves and what they come to."""
+    known = curves[(curves["metric"] == "squared-error") & curves["row"].notna() & (curves["arm"] == "spt")]
+    teacher = known[known["step"] == known["step"].max()][["seed", "row", "value"]]
+    tabular = known[["seed", "tokens", "row", "value"]]
+    foretold = [
+        predicted_risk(curves, teacher, tabular, arm=arm, baseline="spt", alpha=0.5) for arm in ("dpt-90", "other")
+    ]
+    return {
+        "row-curves": curves,
+        "predicted-risk": with_arms(pd.concat(foretold, ignore_index=True), ARMS),
+        "learning-speed": with_arms(learning_speed(curves, "spt"), ARMS),
+    }
 
 
 def figures(
