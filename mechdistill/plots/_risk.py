@@ -26,7 +26,7 @@ def predicted_risk_figure(table: pd.DataFrame) -> go.Figure | None:
     if rows.empty:
         return None
     arms = looks(rows)
-    panels = [(arm, bucket) for arm in arms for bucket in sorted(rows["bucket"].unique())]
+    panels = [(arm, bucket) for arm in arms for bucket in sorted({int(b) for b in rows["bucket"]})]
     last = max(panels, key=lambda panel: panel[1])[1]
     words = {0: "rows of lowest entropy", last: "rows of highest entropy"}
     titles = [f"{arm}: {words.get(bucket, f'entropy quartile {bucket + 1}')}" for arm, bucket in panels]
@@ -37,7 +37,7 @@ def predicted_risk_figure(table: pd.DataFrame) -> go.Figure | None:
         first = (arm, bucket) == panels[0]
         once = bucket == panels[0][1]
         curve(figure, part.assign(value=part["measured"]), arms[arm], place, name=arm, group=arm, legend=once, of=arm)
-        _line(figure, part, "predicted", _FORETOLD, "dash", place, legend=first)
+        _line(figure, part, "predicted", _FORETOLD, "solid", place, legend=first)
         _line(figure, part, "tabular", _TABLE, "dot", place, legend=first)
         drawn = pd.concat([part[name] for name in ("measured", "predicted", "tabular")])
         ticks = log_ticks(drawn[drawn > 0])
@@ -53,7 +53,7 @@ def predicted_risk_figure(table: pd.DataFrame) -> go.Figure | None:
     return styled(
         made,
         "What distilling should do to each row, and what it does",
-        f"Lower is better (log scale). Foretold: (1-alpha)² × the error of the twin of {baselines} + alpha² × the "
+        f"Lower is better (log scale). Foretold: (1-alpha)² × the error of the {baselines} twin + alpha² × the "
         "teacher's, nothing fitted. The count table sees the same data and targets." + band_in_words(rows),
         legend=[*arms, _FORETOLD, _TABLE],
     )

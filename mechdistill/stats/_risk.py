@@ -15,8 +15,11 @@ def predicted_risk(
 
     predicted = (1 - alpha)²·r + alpha²·b for each ordinary row: r the twin's own squared error there, which stands for
     v/n since a transformer shares what it learns across rows; b = ‖teacher - row‖². Nothing is fitted. It takes the
-    twin's error and the teacher's to be uncorrelated, and foretells floors, not when a circuit forms. Then means over
-    positions, by entropy quartile and, with a null bucket, over all. Squared errors are in [0, 2].
+    twin's error and the teacher's to be uncorrelated and the twin's to be noise of its labels: it foretells floors, and
+    neither the time before rows are learned nor what a perfect teacher leaves (b = 0), which is too little steps.
+    *Measured*, 3 seeds of a small world under a 20 %-noisy teacher, alpha .9: .04 of the error before rows are
+    learned, .91 (.72 to .96 by quartile) of it at the end. Then means over positions, by entropy quartile and, with a
+    null bucket, over all. Squared errors are in [0, 2].
 
     `row_curves` at all checkpoints; `teacher` (seed, row, value) and `tabular` (seed, tokens, row, value), what teacher
     and count table come to; a row that `tabular` lacks makes that mean null. Raises `MechdistillError` for an arm that
