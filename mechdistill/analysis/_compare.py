@@ -114,7 +114,7 @@ def _within(experiment: Experiment, baseline: str | None, formed: float | None) 
         NO_TWIN,
         lambda entry: entry.use == USED and entry.seed not in (theirs if entry.arm == baseline else ours),
     )
-    table = _compare(runs, baseline, formed).assign(expected=len(experiment.config.seeds))
+    table = _compare(runs, baseline, formed).assign(expected=len(experiment.config.combinations))
     return Comparison(table, *_counted(found), left_out(found))
 
 

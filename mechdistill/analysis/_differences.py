@@ -42,7 +42,7 @@ def difference_in_differences(
     values = outcomes(runs)
     times = _formation(runs, formed)
     table = stats.difference_in_differences(pd.concat([values, times], ignore_index=True), contrasts[0], contrasts[1])
-    return table.assign(expected=pd.array([len(experiment.config.seeds)] * len(table), dtype="Int64"))
+    return table.assign(expected=pd.array([len(experiment.config.combinations)] * len(table), dtype="Int64"))
 
 
 def _contrast(name: str, pair: Any) -> Contrast:

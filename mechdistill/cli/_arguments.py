@@ -1,22 +1,24 @@
 """Reading the arguments of commands: seeds, checkpoints, and an experiment with its overrides."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from mechdistill.config import (
+    FACTORS,
     MOST_OF_A_TEXT,
     CorpusRows,
     ExperimentConfig,
     MatchedSmoothing,
     load_experiment,
     refuse_what_does_not_fit,
+    seed_range,
 )
 from mechdistill.config import experiment as check_experiment
 from mechdistill.errors import MechdistillError, did_you_mean, named
 from mechdistill.reading import refuse_unreadable
 
-_MOST_SEEDS = 10_000
-_MOST_DIGITS = 10  # of a seed or a step
+_MOST_DIGITS = 10  # of a step
 
 
 def read_arguments(
@@ -48,6 +50,10 @@ def _of_arms(experiment: ExperimentConfig, arms: str | None) -> ExperimentConfig
         smoothing = experiment.arms[arm].label_smoothing
         if isinstance(smoothing, MatchedSmoothing) and smoothing.match not in wanted:
             raise MechdistillError(f"--arms {arms}: {arm} has to match {smoothing.match}; name that arm too")
+        start = experiment.arms[arm].init
+        source = next((each.arm for each in experiment.treatments() if start and each.name == start.arm), arm)
+        if source not in wanted:
+            raise MechdistillError(f"--arms {arms}: {arm} begins at a checkpoint of {source}; name that arm too")
     data = experiment.model_dump(mode="json")
     return check_experiment({**data, "arms": {name: arm for name, arm in data["arms"].items() if name in wanted}})
 
@@ -61,16 +67,18 @@ def parse_checkpoint(text: str) -> int | Literal["last", "all"]:
     raise MechdistillError(f"--checkpoint {named(text)}: must be last, all or a step like 1000")
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Seeds as '0-4', '3' or '0,2,5-7'."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()) or max(len(low), len(high)) > _MOST_DIGITS:
-            raise MechdistillError(f"--seeds {named(text)}: '{named(part)}' must be a seed or a range like 0-4")
-        if dash and int(high) < int(low):
-            raise MechdistillError(f"--seeds {named(text)}: a range runs from low to high; did you mean {high}-{low}?")
-        if int(high or low) - int(low) >= _MOST_SEEDS:
-            raise MechdistillError(f"--seeds {named(text)}: must be at most {_MOST_SEEDS} seeds")
-        seeds += range(int(low), int(high or low) + 1)
-    return list(dict.fromkeys(seeds))
+def parse_seeds(text: str) -> list[int] | dict[str, list[int]]:
+    """Seeds from '0-4', '3' or '0,2,5-7', or crossed from 'init=0-2,data=0-2'."""
+    parts = re.split(r",(?=\s*[A-Za-z]+\s*=)", text)
+    try:
+        if "=" not in text:
+            return seed_range(text)
+        crossed: dict[str, list[int]] = {}
+        for part in parts:
+            key, _, seeds = part.partition("=")
+            if key.strip() not in FACTORS or key.strip() in crossed:
+                raise ValueError(f"'{named(part)}' must be one of {', '.join(FACTORS)}, each once, like init=0-2")
+            crossed[key.strip()] = seed_range(seeds)
+    except ValueError as error:
+        raise MechdistillError(f"--seeds {named(text)}: {error}") from None
+    return crossed

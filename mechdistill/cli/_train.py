@@ -47,7 +47,9 @@ def train(
         typer.Option(metavar="DIR", help="Where the runs go; default runs/<name of the experiment>."),
     ] = None,
     arms: Annotated[str | None, typer.Option(metavar="A,B", help="Only these arms.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="0-4", help="These seeds: 0-4, or 0,2,5.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0-4", help="These seeds: 0-4, or 0,2,5; crossed: init=0-2,data=0-2.")
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Runs at a time, one core each; default: every core."),

@@ -48,7 +48,9 @@ from mechdistill.config._sandbox import (
     SupportRows,
     TwoLevelRows,
 )
+from mechdistill.config._seeds import FACTORS, Combination, CrossedSeeds, combinations, seed_range
 from mechdistill.config._signature import kind_class, kind_of_function
+from mechdistill.config._start import WarmStart, check_shapes
 from mechdistill.config._teacher import Student, TeacherConfig, Traits
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
@@ -61,6 +63,7 @@ from mechdistill.config.teachers import (
 __all__ = [
     "DIVERGENCES",
     "DUPLICATE",
+    "FACTORS",
     "JSD",
     "MOST_OF_A_TEXT",
     "PREVIOUS",
@@ -75,7 +78,9 @@ __all__ = [
     "BurstConfig",
     "CheckpointTeacher",
     "ClampConfig",
+    "Combination",
     "CorpusRows",
+    "CrossedSeeds",
     "DirichletRows",
     "Divergence",
     "DivergenceConfig",
@@ -106,6 +111,9 @@ __all__ = [
     "TrainingConfig",
     "Traits",
     "TwoLevelRows",
+    "WarmStart",
+    "check_shapes",
+    "combinations",
     "definition_digest",
     "definitions",
     "expand",
@@ -122,5 +130,6 @@ __all__ = [
     "refuse_model_beyond_memory",
     "refuse_what_does_not_fit",
     "refuse_world_beyond_memory",
+    "seed_range",
     "to_yaml",
 ]

@@ -9,24 +9,25 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from mechdistill.config._alike import normal_form
-from mechdistill.config._base import Config, Name, Seed, exactly_whole
+from mechdistill.config._base import Config, Name, exactly_whole
 from mechdistill.config._divergences import ForwardKL
 from mechdistill.config._meaning import check_meaning, remarks
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._names import check_directories, check_treatments, check_written_apart, written
-from mechdistill.config._objective import ArmConfig, MatchedSmoothing
+from mechdistill.config._objective import ArmConfig, MatchedSmoothing, OptimalAlpha
 from mechdistill.config._problem import problem
 from mechdistill.config._sandbox import SandboxConfig
+from mechdistill.config._seeds import MOST_RUNS, Combination, CrossedSeeds, Seeds, combinations
+from mechdistill.config._start import WarmStart, check_shapes
 from mechdistill.config._teacher import Student, TeacherConfig, closure
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import TeacherEntry
-from mechdistill.errors import MechdistillError, quoted
+from mechdistill.errors import MechdistillError, did_you_mean, quoted
 
 M = TypeVar("M", bound=Config)
 
 _MOST_ENTRIES = 200  # arms, and teachers
-_MOST_RUNS = 10_000
 
 
 class Treatment(NamedTuple):
@@ -48,7 +49,8 @@ class ExperimentConfig(Config):
     training: TrainingConfig = TrainingConfig()
     teachers: dict[Name, TeacherEntry] = Field(default={}, max_length=_MOST_ENTRIES)
     arms: dict[Name, ArmConfig] = Field(min_length=1, max_length=_MOST_ENTRIES)
-    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, max_length=_MOST_RUNS, strict=False)
+    seeds: Seeds = (0,)
+    """One for each student, of its weights, data and teacher together; or {init: 0-5, data: 0-5}: every combination."""
     lr_scales: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
         default=(1.0,), min_length=1, max_length=64, strict=False
     )
@@ -58,7 +60,7 @@ class ExperimentConfig(Config):
     def _check(self) -> Self:
         for key in ("seeds", "lr_scales"):
             values = getattr(self, key)
-            if len(set(values)) != len(values):
+            if not isinstance(values, CrossedSeeds) and len(set(values)) != len(values):
                 raise ValueError(f"{key}={quoted(list(values))}: must not repeat a value")
         check_written_apart(self.lr_scales)
         check_directories("teachers", self.teachers)
@@ -69,13 +71,22 @@ class ExperimentConfig(Config):
             self._check_arm(name, arm)
         treatments = list(self.treatments())
         check_treatments(treatment.name for treatment in treatments)
-        if len(treatments) * len(self.seeds) > _MOST_RUNS:
+        n_seeds = len(self.combinations)
+        if len(treatments) * n_seeds > MOST_RUNS:
             raise ValueError(
-                f"seeds: with {len(treatments)} arms, their rates and branches included, {len(self.seeds)} seeds make "
-                f"{len(treatments) * len(self.seeds)} runs; must be at most {_MOST_RUNS}; lower one of them"
+                f"seeds: with {len(treatments)} arms, their rates and branches included, {n_seeds} seeds make "
+                f"{len(treatments) * n_seeds} runs; must be at most {MOST_RUNS}; lower one of them"
             )
         self._check_twice(treatments)
+        for name, arm in self.arms.items():
+            if arm.init is not None:
+                self._check_start(f"arms.{name}", name, arm.init)
         return self
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """The seeds of each student of an arm."""
+        return combinations(self.seeds)
 
     def _check_twice(self, treatments: "list[Treatment]") -> None:
         """Raise ValueError for two arms that are the same but for their names."""
@@ -133,6 +144,11 @@ class ExperimentConfig(Config):
             if teacher.until and sandbox.is_plain:
                 what = ", ".join(teacher.until)
                 raise ValueError(f"{where}.until: {what} needs triggers, and its world has none (count 0)")
+            if teacher.data == "same" and isinstance(self.seeds, CrossedSeeds):
+                raise ValueError(
+                    f"{where}.data=same: a teacher on its student's own sequences has no seed apart from theirs; set "
+                    "data to fresh, or give plain seeds like [0, 1]"
+                )
         try:
             teacher.check(self.teachers)
         except ValueError as error:
@@ -161,6 +177,30 @@ class ExperimentConfig(Config):
             )
         for part, teacher in parts.items():
             self._check_fit(f"{where}.teacher={arm.teacher}", Student(sandbox, training), part, teacher)
+
+    def _check_start(self, where: str, name: str, start: WarmStart) -> None:
+        """Raise ValueError unless a warm start from another arm is to a model that is there and fits."""
+        if isinstance(self.arms[name].alpha, OptimalAlpha):
+            raise ValueError(
+                f"{where}.alpha.kind=optimal: counts visits from its own step 0 on, and a warm start has seen others; "
+                "give alpha as a number or schedule, or drop init"
+            )
+        if start.arm is None:
+            return
+        where = f"{where}.init.arm={start.arm}"
+        known = {treatment.name: treatment for treatment in self.treatments()}
+        if start.arm not in known:
+            raise ValueError(f"{where}: must name another arm of this experiment; {did_you_mean(start.arm, known)}")
+        chain = [name]
+        while (source := self.arms[chain[-1]].init) is not None and source.arm in known:
+            chain.append(known[source.arm].arm)
+            if chain.count(chain[-1]) > 1:
+                raise ValueError(f"{where}: begins at itself ({' -> '.join(chain)}); break the circle")
+        arm = known[start.arm].arm
+        steps = known[start.arm].training.steps(self.arm_sandbox(arm).seq_len)
+        check_shapes(where, self.arm_model(arm), self.arm_sandbox(arm), self.arm_model(name), self.arm_sandbox(name))
+        if start.step != "last" and start.step > steps:
+            raise ValueError(f"{where}, step={start.step}: must be at most its {steps} steps")
 
     def _check_match(self, where: str, name: str, smoothing: MatchedSmoothing) -> None:
         """Raise ValueError unless the other arm's targets are the same throughout training."""

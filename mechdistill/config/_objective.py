@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from mechdistill.config._base import Config, Name, Probability, Stage, check_stages
 from mechdistill.config._divergences import Divergence, ForwardKL
 from mechdistill.config._routing import RoutingConfig
+from mechdistill.config._start import WarmStart
 
 
 def _number(alpha: float) -> str:
@@ -162,6 +163,8 @@ class ArmConfig(Config):
     normalise: Literal["all", "per-term"] = "all"
     """What each term is divided by. all: the number of positions, so that a term that weighs on fewer of them weighs
     less; per-term: the number of positions of the batch on which it weighs."""
+    init: WarmStart | None = None
+    """A warm start, like {arm: spt, step: 1000}; null: weights drawn from the init seed."""
     training: dict[str, Any] | None = None
     """Overrides of `training` for this arm."""
     model: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from mechdistill.errors import named, quoted
 
 # pydantic puts the discriminator into the path, where the user never wrote it
-_UNIONS = {"rows", "triggers", "alpha", "label_smoothing", "seed", "step", "rate"}
+_UNIONS = {"rows", "triggers", "alpha", "label_smoothing", "seed", "seeds", "step", "rate"}
 _MOST_OTHERS = 4  # keys that are named besides the first
 
 # what a value has to be, in the words of YAML and not of Python; in braces what pydantic knows of the bound

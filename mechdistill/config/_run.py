@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from mechdistill.config._base import Config, Name, exactly_whole
-from mechdistill.config._experiment import ExperimentConfig
+from mechdistill.config._experiment import ExperimentConfig, Treatment
 from mechdistill.config._model import ModelConfig
 from mechdistill.config._objective import ArmConfig
 from mechdistill.config._sandbox import SandboxConfig
+from mechdistill.config._start import WarmStart
 from mechdistill.config._trained import CheckpointTeacher
 from mechdistill.config._training import TrainingConfig
 from mechdistill.config.teachers import TeacherEntry
@@ -37,11 +38,13 @@ class RunConfig(Config):
     treatment: Annotated[str, Field(pattern=rf"^({TEACHER_ARM})?[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$")]
     """Its arm, and the learning rate or branch (spt-lr-x0.5); 'teacher:<name>' for a teacher's training."""
     seed: int
-    """Student seed: twins share it, and so do a student and its teacher."""
+    """Student seed: twins share it, and so do a student and its teacher; of crossed seeds, the number of all."""
     init_seed: int
     """Seed of the initial weights."""
     data_seed: int
     """Seed of the training sequences."""
+    teacher_seed: int | None = None
+    """Where seeds are crossed, that of its teachers; null: the student seed."""
     sandbox: SandboxConfig
     model: ModelConfig
     training: TrainingConfig
@@ -55,6 +58,8 @@ class RunConfig(Config):
     """Stop at the first look that reaches this value."""
     branch: Branch | None = None
     """What it branches off, if it does."""
+    start: WarmStart | None = None
+    """The checkpoint that it begins at; null: weights drawn from the init seed."""
 
     @property
     def path(self) -> PurePosixPath:
@@ -67,22 +72,36 @@ class RunConfig(Config):
         """Whether this is a teacher's own training."""
         return self.treatment.startswith(TEACHER_ARM)
 
+    @property
+    def taught_by(self) -> int:
+        """The seed of all that is random about its teachers, draws from their laws aside."""
+        return self.seed if self.teacher_seed is None else self.teacher_seed
+
     def teacher_path(self, name: str) -> PurePosixPath:
         """Where the run lies that trains one of its checkpoint teachers."""
         teacher = self.teachers[name]
         assert isinstance(teacher, CheckpointTeacher)
-        seed = self.seed if teacher.seed == "per-student" else teacher.seed
+        seed = self.taught_by if teacher.seed == "per-student" else teacher.seed
         return PurePosixPath("teachers", name, f"seed-{seed}")
 
     @property
     def needs(self) -> tuple[PurePosixPath, ...]:
         """Runs of this experiment that have to be finished before this one can start."""
-        teachers = [
+        return (*self.teacher_paths, *(path for path in (self.trunk_path, self.start_path) if path is not None))
+
+    @property
+    def teacher_paths(self) -> tuple[PurePosixPath, ...]:
+        """Where the runs lie that train its checkpoint teachers in this experiment."""
+        return tuple(
             self.teacher_path(name)
             for name, teacher in self.teachers.items()
             if isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here
-        ]
-        return (*teachers, self.trunk_path) if self.trunk_path else tuple(teachers)
+        )
+
+    @property
+    def start_path(self) -> PurePosixPath | None:
+        """Where the run of this experiment lies that it begins at a checkpoint of."""
+        return PurePosixPath(self.start.arm, f"seed-{self.seed}") if self.start and self.start.arm else None
 
     @property
     def trunk_path(self) -> PurePosixPath | None:
@@ -117,12 +136,14 @@ def expand(experiment: ExperimentConfig) -> list[RunConfig]:
 
     A student of seed n draws weights and data from seed n whatever its arm, so twins differ in the treatment only. A
     teacher draws both from seeds hashed from its name and n: it is nobody's twin, and its data are fresh
-    (unless it asks for its student's own).
+    (unless it asks for its student's own). Where seeds are crossed each of the three has its own. An arm that begins at
+    a checkpoint of another comes after it.
     """
     teachers: dict[PurePosixPath, RunConfig] = {}
     students: list[RunConfig] = []
-    for seed in experiment.seeds:
-        for treatment in experiment.treatments():
+    treatments = _in_order(experiment)
+    for seeds in experiment.combinations:
+        for treatment in treatments:
             name, trunk = treatment.arm, treatment.trunk
             sandbox = experiment.arm_sandbox(name)
             branch = None
@@ -133,9 +154,10 @@ def expand(experiment: ExperimentConfig) -> list[RunConfig]:
             student = RunConfig(
                 experiment=experiment.name,
                 treatment=treatment.name,
-                seed=seed,
-                init_seed=seed,
-                data_seed=seed,
+                seed=seeds.student,
+                init_seed=seeds.init,
+                data_seed=seeds.data,
+                teacher_seed=seeds.teacher,
                 sandbox=sandbox,
                 model=experiment.arm_model(name),
                 training=treatment.training,
@@ -143,17 +165,29 @@ def expand(experiment: ExperimentConfig) -> list[RunConfig]:
                 teachers=experiment.arm_teachers(name),
                 matched=_bare(matched) if (matched := experiment.matched(name)) else None,
                 branch=branch,
+                start=experiment.arms[name].init,
             )
             students.append(student)
-            for path in student.needs:
-                if path not in teachers and path != student.trunk_path:
+            for path in student.teacher_paths:
+                if path not in teachers:
                     teachers[path] = _teacher_run(experiment, path)
     return [*teachers.values(), *students]
 
 
+def _in_order(experiment: ExperimentConfig) -> list[Treatment]:
+    """Treatments as they are named, but behind those that they begin at a checkpoint of."""
+    known = {treatment.name: treatment for treatment in experiment.treatments()}
+
+    def depth(arm: str) -> int:
+        start = experiment.arms[arm].init
+        return 1 + depth(known[start.arm].arm) if start is not None and start.arm is not None else 0
+
+    return sorted(known.values(), key=lambda treatment: depth(treatment.arm))
+
+
 def _bare(arm: ArmConfig) -> ArmConfig:
-    """An arm without its overrides, which a run has applied."""
-    return arm.model_copy(update={"training": None, "model": None, "sandbox": None})
+    """An arm without its start and its overrides, which a run has applied."""
+    return arm.model_copy(update={"init": None, "training": None, "model": None, "sandbox": None})
 
 
 def _teacher_run(experiment: ExperimentConfig, path: PurePosixPath) -> RunConfig:

@@ -62,7 +62,8 @@ class _Speed(NamedTuple):
 
 def _kind(run: RunConfig) -> str:
     training = run.training.model_copy(update={"tokens": 1, "lr": 1, "branches": None})
-    same = {"treatment": "", "seed": 0, "init_seed": 0, "data_seed": 0, "training": training, "branch": None}
+    seeds = {"seed": 0, "init_seed": 0, "data_seed": 0, "teacher_seed": None}
+    same = {**seeds, "treatment": "", "training": training, "branch": None, "start": None}
     return run.model_copy(update=same).model_dump_json()
 
 
@@ -76,8 +77,8 @@ def _measure(experiment: ExperimentConfig, run: RunConfig, device: str) -> _Spee
         return build(experiment.teacher_model(name), d_vocab=sandbox.vocab, n_ctx=sandbox.seq_len, init_seed=1)
 
     with neutral():
-        # as if it did not branch off: the trunk is not trained yet, and its steps are as fast
-        whole = run.model_copy(update={"branch": None})
+        # as if it began at random weights: a trunk or start is not trained yet, and steps are as fast
+        whole = run.model_copy(update={"branch": None, "start": None})
         nowhere = RunWriter(Path(), whole)  # neither a step nor an evaluation writes
         setup, trainer = _timed(lambda: Trainer(whole, nowhere, device, untrained))
         _timed(lambda: [trainer.train_step() for _ in range(_WARM)])

@@ -30,6 +30,7 @@ from mechdistill.training._hooks import Pace
 from mechdistill.training._loggers import Logger, logger
 from mechdistill.training._loop import Interrupted, train_run
 from mechdistill.training._references import trained_model
+from mechdistill.training._start import starting_point
 from mechdistill.training._trainer import Trainer
 
 
@@ -79,7 +80,8 @@ def _trained(
     try:
         with neutral(), patient():
             trained = partial(trained_model, root, config)
-            train_run(Trainer(config, writer, device, trained, loggers=loggers), tell, stopped)
+            start = starting_point(root, config)
+            train_run(Trainer(config, writer, device, trained, start=start, loggers=loggers), tell, stopped)
     except Interrupted:
         return Outcome(name, "interrupted")
     except MechdistillError as error:

@@ -9,6 +9,7 @@ import torch
 
 from mechdistill import arguments
 from mechdistill.config import (
+    CrossedSeeds,
     ExperimentConfig,
     RunConfig,
     definitions,
@@ -159,10 +160,27 @@ def _merged(config: ExperimentConfig, out: Path) -> ExperimentConfig:
             **new,
             "arms": {**old["arms"], **new["arms"]},
             "teachers": {**old["teachers"], **new["teachers"]},
-            "seeds": list(dict.fromkeys((*there.seeds, *config.seeds))),
+            "seeds": _joined(there, config, out),
             "lr_scales": list(dict.fromkeys((*there.lr_scales, *config.lr_scales))),
         }
     )
+
+
+def _joined(there: ExperimentConfig, config: ExperimentConfig, out: Path) -> Any:
+    """The seeds of either; of crossed seeds, the crossing of all.
+
+    Raises `MechdistillError` where only one side crosses them: the numbers of its runs mean something else.
+    """
+    old, new = there.seeds, config.seeds
+    if isinstance(old, CrossedSeeds) and isinstance(new, CrossedSeeds):
+        return old.joined(new)
+    if isinstance(old, CrossedSeeds) or isinstance(new, CrossedSeeds):
+        was = "crossed" if isinstance(old, CrossedSeeds) else "plain"
+        fix = "{init: 0-2, data: 0-2}" if was == "crossed" else "[0, 1]"
+        raise MechdistillError(
+            f"seeds: {out / EXPERIMENT} was made with {was} ones; give seeds like {fix}, or choose another directory"
+        )
+    return list(dict.fromkeys((*old, *new)))
 
 
 def _check_out(out: Path) -> None:
@@ -183,7 +201,7 @@ def _ours(name: str) -> bool:
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
     """Keys whose values differ, but for seeds and rates, and for arms and teachers that only one side has."""
-    if path in (("seeds",), ("lr_scales",)):
+    if path in (("seeds",), ("lr_scales",)):  # `_joined` looks at those
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = set(old) & set(new) if path in (("arms",), ("teachers",)) else {*old, *new} - told_by_hash(old, new)

@@ -1,9 +1,9 @@
-"""The models behind checkpoint teachers: where they lie, whether they fit, and which of their checkpoints is meant."""
+"""What a run needs of others: models of checkpoint teachers and warm starts, whether they fit, and which checkpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mechdistill.config import CheckpointTeacher, RunConfig
+from mechdistill.config import CheckpointTeacher, RunConfig, WarmStart, check_shapes
 from mechdistill.errors import MechdistillError
 from mechdistill.model import Model
 from mechdistill.runs import Run, RunWriter, load
@@ -23,16 +23,18 @@ def trained_model(root: Path, config: RunConfig, name: str, fraction: float) -> 
 
 
 def check_references(root: Path, config: RunConfig, others: Mapping[PurePosixPath, RunConfig]) -> None:
-    """Raise `MechdistillError` if a run cannot get the models of its teachers, as far as that is known beforehand.
+    """Raise `MechdistillError` if a run cannot get the models that it needs, as far as that is known
+    beforehand: those of its teachers, and the one that it begins with.
 
     Earlier runs must be there, finished, of the student's world and sound; `others` are the runs of the experiment
     under `root`, whose teachers must have the checkpoints that a student needs, or get them in training.
     """
+    _check_start(root, config, others)
     for name, teacher in config.teachers.items():
         if not isinstance(teacher, CheckpointTeacher):
             continue
         if teacher.run is not None:
-            _check_earlier(f"teachers.{name}", teacher, config)
+            _check_earlier_teacher(f"teachers.{name}", teacher, config)
             continue
         path = config.teacher_path(name)
         if RunWriter(root, others[path]).status["state"] == "finished":
@@ -65,7 +67,7 @@ def _nearest(name: str, steps: Sequence[int], last: int, fraction: float) -> int
     return nearest
 
 
-def _check_earlier(where: str, teacher: CheckpointTeacher, config: RunConfig) -> None:
+def _check_earlier_teacher(where: str, teacher: CheckpointTeacher, config: RunConfig) -> None:
     assert teacher.run is not None
     run = load(teacher.run)
     step = "last" if teacher.step is None else teacher.step
@@ -85,3 +87,46 @@ def _check_earlier(where: str, teacher: CheckpointTeacher, config: RunConfig) ->
         near = min(run.steps, key=lambda known: abs(known - step), default="none")
         raise MechdistillError(f"{named}: {teacher.run} has no checkpoint there; the nearest is {near}")
     run.model(step)  # raises where it is damaged
+
+
+def _check_start(root: Path, config: RunConfig, others: Mapping[PurePosixPath, RunConfig]) -> None:
+    """Raise `MechdistillError` if a run cannot begin where it should, as far as that is known beforehand."""
+    start, path = config.start, config.start_path
+    if start is None:
+        return
+    if path is None:
+        _check_earlier_start(config, start)
+    elif RunWriter(root, others[path]).status["state"] == "finished":
+        _refuse_absent(f"arms.{config.treatment}.init.arm={start.arm}", start, Run(root / path).steps)
+    elif start.step != "last" and others[path].training.burst is None:  # whose windows nobody knows beforehand
+        branch = others[path].branch
+        first = branch.start if branch else 0
+        there = [step for step in checkpoints_near(others[path], start.step) if step >= first]
+        _refuse_absent(f"arms.{config.treatment}.init.arm={start.arm}", start, there)
+
+
+def _refuse_absent(where: str, start: WarmStart, steps: list[int]) -> None:
+    if start.step != "last" and start.step not in steps:
+        wanted = start.step
+        near = min(steps, key=lambda known: abs(known - wanted), default="none")
+        raise MechdistillError(
+            f"{where}, step={wanted}: there is no checkpoint; the nearest is {near}; choose that, or change "
+            "checkpoint_every"
+        )
+
+
+def _check_earlier_start(config: RunConfig, start: WarmStart) -> None:
+    where = f"arms.{config.treatment}.init.run={start.run}"
+    run = load(str(start.run))
+    if not isinstance(run, Run):
+        raise MechdistillError(f"{where}: is an experiment; name one of its runs, like {start.run}/spt/seed-0")
+    try:
+        check_shapes(where, run.config.model, run.config.sandbox, config.model, config.sandbox)
+    except ValueError as error:
+        raise MechdistillError(str(error)) from None
+    if run.status["state"] != "finished":
+        raise MechdistillError(
+            f"{where}: is {run.status['state']}, so that its checkpoints may still change; let it finish first"
+        )
+    _refuse_absent(where, start, run.steps)
+    run.weights(start.step)  # raises where they are damaged

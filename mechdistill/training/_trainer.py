@@ -21,9 +21,10 @@ from mechdistill.training._burst import Burst
 from mechdistill.training._distillation import Distillation
 from mechdistill.training._loggers import Logger
 from mechdistill.training._optimiser import learning_rate, optimiser
+from mechdistill.training._start import Start
 from mechdistill.training._state import pack, unpack
 from mechdistill.training._until import Until
-from mechdistill.world import fingerprint
+from mechdistill.world import Batch, fingerprint
 from mechdistill.worlds import open_world
 
 EXPLODED = 20  # times ln(vocab)
@@ -49,10 +50,12 @@ class Trainer:
         device: str,
         trained: Callable[[str, float], Model] | None = None,
         *,
+        start: Start | None = None,
         loggers: Sequence[Logger] = (),
         interventions: Sequence[Intervention] = (),
     ):
-        """`trained` opens the models of checkpoint teachers: name and fraction of their training to model."""
+        """`trained` opens the models of checkpoint teachers: name and fraction of their training to model; `start` is
+        what `starting_point` gives."""
         self.config, self.writer, self.device = config, writer, device
         self.interventions = list(interventions)
         self.world = open_world(config.sandbox)
@@ -64,6 +67,10 @@ class Trainer:
             n_ctx=config.sandbox.seq_len,
             init_seed=config.init_seed,
         ).to(device)
+        assert (start is None) == (config.start is None), "a warm start without its weights, or weights without one"
+        if start is not None:
+            self.model.load_state_dict(start.weights)
+        self._first = 0 if start is None else start.first
         self.optimiser = optimiser(self.model, config.training)
         self.distillation = Distillation(config, self.world, self.data, device, trained)
         self.step = 0
@@ -74,7 +81,7 @@ class Trainer:
         self._sound, self._beyond = 0, 0  # the last step before the loss exploded, and evaluations since
         # of what is logged since the last evaluation; the last entry counts the steps
         self._sums = torch.zeros(len(self.distillation.logged) + 1, device=device)
-        self._conditions = {**numerics(device), **self.distillation.conditions}
+        self._conditions = {**numerics(device), **self.distillation.conditions, **(start.conditions if start else {})}
         self._logs = [writer.log, *(each.log for each in loggers)]
 
     @property
@@ -104,8 +111,7 @@ class Trainer:
 
     def train_step(self) -> None:
         """One step of the optimiser on the next batch, inside the interventions."""
-        training = self.config.training
-        batch = self.data.batch(self.step * training.batch, training.batch)
+        training, batch = self.config.training, self._batch(self.step)
         with ExitStack() as inside:
             for intervention in self.interventions:
                 inside.enter_context(intervention(self.model, self.step))
@@ -190,9 +196,8 @@ class Trainer:
 
     def _refuse_teacher(self) -> None:
         """Raise `MechdistillError` if it is a teacher that was not finite, in a step since the last evaluation."""
-        count = self.config.training.batch
         for step in range(self.step - int(self._sums[-1]), self.step):
-            self.distillation.refuse_no_law(self.data.batch(step * count, count), step, self.model)
+            self.distillation.refuse_no_law(self._batch(step), step, self.model)
 
     def _continue(self, state: Weights) -> None:
         unpack(state.tensors, self.model, self.optimiser)
@@ -205,6 +210,11 @@ class Trainer:
             self.burst.restore(state.tensors)
         if "explosion" in state.tensors:  # earlier versions did not look
             self._sound, self._beyond = state.tensors["explosion"].tolist()
+
+    def _batch(self, step: int) -> Batch:
+        """The sequences of a step."""
+        count = self.config.training.batch
+        return self.data.batch(self._first + step * count, count)
 
     def _rate(self, step: int) -> float:
         branched = self.config.branch.start if self.config.branch else None

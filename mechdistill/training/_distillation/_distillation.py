@@ -42,7 +42,7 @@ class Distillation:
             return trained(name, fraction).to(device)
 
         def built(name: str) -> teachers.Teacher:
-            return teachers.build_teacher(name, config.teachers, world, data, config.seed, on_device)
+            return teachers.build_teacher(name, config.teachers, world, data, config.taught_by, on_device)
 
         teacher = built(config.objective.teacher) if config.objective.teacher else None
         smoothing = None
