@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         prompt,
         tabular_null,
         token_matrices,
+        variance_shares,
     )
     from mechdistill.config import load_experiment
     from mechdistill.errors import MechdistillError
@@ -92,6 +93,7 @@ _HOMES = {
     "to_transformer_lens": "mechdistill.model",
     "to_transformers": "mechdistill.model",
     "train": "mechdistill.training",
+    "variance_shares": "mechdistill.analysis",
 }
 
 __all__ = [
@@ -129,6 +131,7 @@ __all__ = [
     "to_transformers",
     "token_matrices",
     "train",
+    "variance_shares",
 ]
 
 

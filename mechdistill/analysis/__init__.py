@@ -21,6 +21,7 @@ from mechdistill.analysis._rows import learning_speed, predicted_risk, risk_of, 
 from mechdistill.analysis._source import definitions
 from mechdistill.analysis._tabular_null import tabular_null
 from mechdistill.analysis._threshold import formation_threshold
+from mechdistill.analysis._variance import variance_shares
 
 __all__ = [
     "Applied",
@@ -51,4 +52,5 @@ __all__ = [
     "speed_of",
     "tabular_null",
     "token_matrices",
+    "variance_shares",
 ]

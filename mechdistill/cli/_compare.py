@@ -43,6 +43,12 @@ def compare(
     beyond: Annotated[
         str | None, typer.Option(metavar="ARM:ARM", help="The two arms that --contrast is held against.")
     ] = None,
+    variance: Annotated[
+        bool,
+        typer.Option(
+            "--variance", help="Instead, of crossed seeds: what makes runs of an arm differ, weights, data or teacher."
+        ),
+    ] = False,
     *,
     output: Output,
 ) -> None:
@@ -57,6 +63,14 @@ def compare(
 
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
+    if variance:
+        for option, given in (("DIR", other), ("--baseline", baseline), ("--contrast", contrast), ("--beyond", beyond)):
+            if given is not None:
+                raise MechdistillError(f"--variance: is about single arms of one experiment; leave {option} out")
+        from mechdistill.cli._variance import present_variance
+
+        present_variance(_experiment(directory), formed, output)
+        return
     contrasts = _contrasts(contrast, beyond, alone=other is None and baseline is None)
     first, second = experiment_of(directory), experiment_of(other) if other else None
     with analysis.progress("compare"):

@@ -12,6 +12,10 @@ def list_runs(folder: Folder = Path("runs"), json: Json = False) -> None:
     from mechdistill.cli._print import print_rows
 
     found = runs.list_runs(folder)
-    print_rows(found, json, drop=("path", "arm", "seed", "seconds", "experiment", "step"))
+    print_rows(
+        found,
+        json,
+        drop=("path", "teacher_seed", "init_seed", "data_seed", "arm", "seed", "seconds", "experiment", "step"),
+    )
     if found.empty:
         stderr.print(f"no runs under {folder}; `mechdistill train` makes some")

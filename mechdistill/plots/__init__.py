@@ -29,6 +29,7 @@ from mechdistill.plots._risk import predicted_risk_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
 from mechdistill.plots._speed import learning_speed_figure
+from mechdistill.plots._variance import variance_figure
 from mechdistill.plots._world import sandbox_figure
 
 __all__ = [
@@ -69,4 +70,5 @@ __all__ = [
     "to_bytes",
     "to_html",
     "token_matrices_figure",
+    "variance_figure",
 ]

@@ -18,8 +18,10 @@ from mechdistill.runs._files import is_directory, read_text, refuse_inner_links,
 
 # the head of a config.yaml as `to_yaml` writes it: plain or quoted names, one key a line
 _HEAD = re.compile(
-    r"""^(version|experiment|arm|treatment|seed): *["']?([A-Za-z0-9:._-]+)["']? *(?:#.*)?$""", re.MULTILINE
+    r"""^(version|experiment|arm|treatment|(?:init_|data_|teacher_)?seed): *["']?([A-Za-z0-9:._-]+)["']? *(?:#.*)?$""",
+    re.MULTILINE,
 )
+_SEEDS = ("init_seed", "data_seed", "teacher_seed")
 _MARKS = {layout.CONFIG, layout.STATUS, layout.METRICS, layout.METRICS_LOG}  # any of them makes a directory a run
 
 
@@ -36,6 +38,12 @@ class Found:
     held: Held | None
     config: str
     version: int | None
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Those of weights, data and teacher, as far as its config says them."""
+        said = dict(_HEAD.findall(self.config))
+        return {name: int(said[name]) for name in _SEEDS if said.get(name, "").isdecimal()}
 
     @cached_property
     def owner(self) -> Owner:

@@ -21,15 +21,17 @@ from mechdistill.tables import MEASURES, METRICS_LOG, RUN_COLUMNS, RUNS, Column,
 _EXPERIMENT = Column("experiment", "string", "path of the experiment inside the folder; a lone run's own experiment")
 _PATH = Column("path", "string", "directory of the run")
 _OF_RUN = {column.name: column for column in RUNS.columns}
+_SEEDS = ("init_seed", "data_seed", "teacher_seed")
 _LIST = tuple(
     _EXPERIMENT if name == "experiment" else _OF_RUN[name]
-    for name in ("run", "experiment", "arm", "seed", "state", "step", "tokens", "seconds", "path")
+    for name in ("run", "experiment", "arm", "seed", *_SEEDS, "state", "step", "tokens", "seconds", "path")
 )
 _ARROW = {"string": pa.large_string(), "Int64": pa.int64(), "float64": pa.float64(), "boolean": pa.bool_()}
 
 
 def list_runs(folder: str | Path = "runs") -> pd.DataFrame:
-    """All runs under a folder, one row each: run, experiment, arm, seed, state, step, tokens, seconds, path.
+    """All runs under a folder, one row each: run, experiment, arm, seed, init_seed, data_seed, teacher_seed,
+    state, step, tokens, seconds, path.
 
     A directory that is damaged or no run of ours is left out with a warning that names it. Raises `MechdistillError`
     where there is no such folder.
@@ -78,7 +80,7 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def _run_rows(found: list[Found]) -> pa.Table:
-    rows = [{**run.status, **vars(run), "path": visible(str(run.path))} for run in found]
+    rows = [{**run.status, **vars(run), **run.seeds, "path": visible(str(run.path))} for run in found]
     return pa.Table.from_pylist(rows, schema=_schema(_LIST))
 
 

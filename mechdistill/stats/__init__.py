@@ -19,13 +19,16 @@ from mechdistill.stats._scorecard import Case, scorecard
 from mechdistill.stats._speed import learning_speed, tokens_to
 from mechdistill.stats._support import SupportSlope, support_slope
 from mechdistill.stats._twins import students
+from mechdistill.stats._variance import MIN_LEVELS, Component, Values, variance_shares
 
 __all__ = [
+    "MIN_LEVELS",
     "MIN_PAIRS",
     "MIN_SEEDS",
     "QUANTITIES",
     "Case",
     "Context",
+    "Component",
     "Contrast",
     "Interval",
     "Matched",
@@ -34,6 +37,7 @@ __all__ = [
     "RowGain",
     "SupportSlope",
     "Taught",
+    "Values",
     "adjusted",
     "bca",
     "candidates",
@@ -64,4 +68,5 @@ __all__ = [
     "students",
     "support_slope",
     "tokens_to",
+    "variance_shares",
 ]

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         SCORECARD,
         TOKEN_MATRICES,
         TRAINED,
+        VARIANCE,
         WORLD,
     )
     from mechdistill.tables._text import p_value, shown
@@ -126,6 +127,7 @@ _HOMES = {
     "THIRD_ON": "_columns",
     "TOKEN_MATRICES": "_schemas",
     "TRAINED": "_schemas",
+    "VARIANCE": "_schemas",
     "WORLD": "_schemas",
     "Check": "checks",
     "Column": "_columns",
@@ -196,6 +198,7 @@ __all__ = [
     "THIRD_ON",
     "TOKEN_MATRICES",
     "TRAINED",
+    "VARIANCE",
     "WORLD",
     "Check",
     "Column",

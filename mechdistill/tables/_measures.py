@@ -65,6 +65,7 @@ _FUNCTIONS = {
     "to-transformer-lens",
     "to-transformers",
     "token-matrices",
+    "variance-shares",
     "from-transformer-lens",
 }
 _SCORES = {"attention-score", "head-score", "ablation", "measure", "metric"}

@@ -65,6 +65,27 @@ COMPARISON = Table(
 )
 """One row an outcome and arm; in the outcome's unit, null without an interval."""
 
+VARIANCE = Table(
+    "variance-shares",
+    (
+        METRIC,
+        Column("arm", "string", "treatment"),
+        Column("factor", "string", "init, data or teacher: the seed that varies; rest: what no one of them explains"),
+        Column("levels", "Int64", "seeds of that kind; of the rest null"),
+        Column("variance", "float64", "its component, in the metric's unit squared; a negative estimate counts as 0"),
+        Column("clamped", "boolean", "whether the estimate was negative, so that it counts as 0"),
+        Column("share", "float64", "of the sum of all components; null where all runs are equal"),
+        Column("low", "float64", "95 % bootstrap interval of the share, levels of every factor drawn anew: lower end"),
+        Column("high", "float64", "upper end"),
+        Column("n", "Int64", "runs of the crossing"),
+        Column("threshold", "float64", "of formation: copy accuracy from which copying has formed; else null"),
+        Column("horizon", "Int64", "of formation: tokens up to which runs are followed"),
+        Column("censored", "Int64", "of formation: runs that had not formed by then, which count as the horizon"),
+        Column("note", "string", "why there is no share; null if there is one"),
+    ),
+)
+"""What makes the runs of one arm differ: one row an outcome, arm and factor."""
+
 MATCHES = Table(
     "match",
     (
@@ -228,7 +249,16 @@ CHECK_TABLE = Table(
 )
 """Manipulation checks: one row a taught run and check."""
 
-RUNS = Table("runs", (*RUN_COLUMNS, *(c for c in TRAINED.columns if c.name in ("state", "seconds", "path"))))
+RUNS = Table(
+    "runs",
+    (
+        *RUN_COLUMNS,
+        Column("init_seed", "Int64", "seed of the initial weights"),
+        Column("data_seed", "Int64", "seed of the training sequences"),
+        Column("teacher_seed", "Int64", "seed of its teachers where seeds are crossed; null: `seed`"),
+        *(c for c in TRAINED.columns if c.name in ("state", "seconds", "path")),
+    ),
+)
 """What `runs list` says of each run, besides its experiment."""
 
 TOKEN_MATRICES = Table(

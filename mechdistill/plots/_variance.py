@@ -1,0 +1,88 @@
+"""What makes the runs of one arm differ: a bar of shares for each arm, weights, data, teacher and the rest."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from mechdistill.plots._arms import hatched
+from mechdistill.plots._colours import ARMS, GREYS, INK
+from mechdistill.plots._style import page, styled
+from mechdistill.plots._text import broken, shortened
+from mechdistill.tables import OUTCOMES, metric, title
+
+_LABEL = 18  # characters of an arm's name
+_LETTER, _MARGIN = 7, 50  # pixels
+_LOOKS = {  # of a factor: how it is called, its colour, and the pattern that tells it apart in grey
+    "init": ("initial weights", ARMS[0], ""),
+    "data": ("training data", ARMS[1], "/"),
+    "teacher": ("teacher", ARMS[4], "x"),
+    "rest": ("rest: interactions and noise", GREYS[2], "."),
+}
+
+
+def variance_figure(table: pd.DataFrame) -> go.Figure | None:
+    """A `variance-shares` table as bars of shares that sum to 1: one panel a metric, a bar for each factor and arm.
+
+    Lines are 95 % bootstrap intervals over the levels of the seeds. Each factor of an arm has a lane of its own, so
+    that its interval begins at 0 like its bar. None where no runs differ.
+    """
+    table = table[table["share"].notna()]
+    if table.empty:
+        return None
+    outcomes = list(dict.fromkeys(table["metric"]))
+    arms = list(dict.fromkeys(map(str, table["arm"])))[::-1]
+    factors = [factor for factor in _LOOKS if factor in set(table["factor"])]
+    labels = shortened(arms, _LABEL)
+    aside = max(0, _LETTER * max(map(len, labels.values())) - _MARGIN)
+    made = page(
+        [_title(name) for name in outcomes],
+        min(3, len(outcomes)),
+        24 + 20 * len(factors) * len(arms),
+        aside=aside,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+    )
+    for name, at in zip(outcomes, made.places, strict=True):
+        for factor in factors:
+            rows = table[(table["metric"] == name) & (table["factor"] == factor)]
+            label, colour, shape = _LOOKS[factor]
+            made.figure.add_bar(
+                x=rows["share"],
+                y=rows["arm"].astype(str),
+                orientation="h",
+                name=label,
+                legendgroup=label,
+                showlegend=at == made.places[0],
+                marker={"color": colour, "pattern": hatched(shape, 7)},
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": rows["high"] - rows["share"],
+                    "arrayminus": rows["share"] - rows["low"],
+                    "color": INK,
+                    "thickness": 1.4,
+                    "width": 3,
+                },
+                customdata=[_hover(row) for row in rows.to_dict("records")],
+                hovertemplate="%{customdata}",
+                **at,
+            )
+        made.figure.update_xaxes(range=[0, 1.02], nticks=5, title_text=broken("share of the variance", made.fits), **at)
+    made.figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=arms, tickvals=arms, ticktext=[labels[a] for a in arms]
+    )
+    made.figure.update_layout(barmode="group", bargap=0.25, legend={"traceorder": "normal"})
+    reading = (
+        "The shares of an arm sum to 1. Lines are 95 % intervals, levels of the seeds drawn anew: a rough guide where "
+        "there are few."
+    )
+    return styled(made, "What makes runs of one arm differ", reading, legend=[_LOOKS[factor][0] for factor in factors])
+
+
+def _title(name: str) -> str:
+    return OUTCOMES[name].title if name in OUTCOMES else title(metric(name))
+
+
+def _hover(row: dict[str, object]) -> str:
+    negative = "\nits estimate was negative and counts as 0" if row["clamped"] else ""
+    share = f"{row['share']:.3g}, from {row['low']:.3g} to {row['high']:.3g}"
+    return f"{row['arm']}, {row['factor']}: {share}\nvariance {row['variance']:.4g}, {row['n']} runs{negative}"
