@@ -40,7 +40,7 @@ def _table(metric: str, part: "pd.DataFrame") -> "Grid":
     rows: list[list[str]] = []
     for arm, mine in part.groupby("arm", sort=False):
         cells = [
-            f"{number(row['share'], 2)} ({number(row['low'], 2)} to {number(row['high'], 2)})"
+            "-" if row["note"] else f"{row['share']:.2f} ({number(row['low'], 2)} to {number(row['high'], 2)})"
             for row in mine.to_dict("records")
         ]
         rows.append([str(arm), str(mine["n"].iloc[0]), *cells])
