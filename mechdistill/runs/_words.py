@@ -60,6 +60,8 @@ def treatment(config: RunConfig) -> str:
     text += "; each term is a mean over the positions where it weighs" * (config.objective.normalise == "per-term")
     training = config.training
     budget = f"{training.tokens:,} tokens in batches of {training.batch} sequences"
+    if config.start is not None:
+        text += f"; begun at step {config.start.step} of `{config.start.arm or config.start.run}`"
     return f"{text}. {config.steps:,} steps, {budget}; AdamW, learning rate {training.lr:g}, {training.schedule}."
 
 
