@@ -60,6 +60,7 @@ def compare(
     from mechdistill import analysis, plots, training
     from mechdistill.cli._checks import check_tables
     from mechdistill.cli._console import stderr
+    from mechdistill.config import CrossedSeeds
 
     if other is not None and baseline is not None:
         raise MechdistillError(f"--baseline {baseline}: two directories are compared arm by arm; give one of the two")
@@ -94,6 +95,8 @@ def compare(
         directory / FIGURES / ("compare.html" if contrasts is None else "contrast.html"),
         output,
     )
+    if isinstance(first.config.seeds, CrossedSeeds):
+        stderr.print("note: pairs that share a crossed seed are not independent: intervals and p come out too small")
     for line in [] if output.json else _inconclusive(result):
         stderr.print(line)
     if compared is not None:

@@ -50,7 +50,8 @@ def left_out(act: Callable[[], pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
 
 def test_runs_of_several_experiments_are_listed(measured: Path) -> None:
     found = list_runs(measured)
-    assert list(found) == ["run", "experiment", "arm", "seed", "state", "step", "tokens", "seconds", "path"]
+    seeds = ["seed", "init_seed", "data_seed", "teacher_seed"]
+    assert list(found) == ["run", "experiment", "arm", *seeds, "state", "step", "tokens", "seconds", "path"]
     assert list(found["run"]) == 2 * ["dpt/seed-0", "spt/seed-0", "teachers/young/seed-0"]
     assert list(found["experiment"]) == 3 * ["deeper/down"] + 3 * ['it\'s a "run"; --']
     for row in found.to_dict("records"):
