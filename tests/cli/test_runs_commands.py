@@ -47,7 +47,8 @@ def test_list_shows_the_runs_of_all_experiments(mechdistill: Any, folder: Path) 
     assert shown.out.count("spt/seed-0") >= 2
     assert "deep/two" in shown.out
     rows = mechdistill("runs", "list", folder, "--json").rows
-    assert list(rows[0]) == ["run", "experiment", "arm", "seed", "state", "step", "tokens", "seconds", "path"]
+    seeds = ["seed", "init_seed", "data_seed", "teacher_seed"]
+    assert list(rows[0]) == ["run", "experiment", "arm", *seeds, "state", "step", "tokens", "seconds", "path"]
     assert [(row["experiment"], row["run"]) for row in rows] == [
         (experiment, run)
         for experiment in ("deep/two", "one")
