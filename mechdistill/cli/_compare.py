@@ -70,7 +70,7 @@ def compare(
                 raise MechdistillError(f"--variance: is about single arms of one experiment; leave {option} out")
         from mechdistill.cli._variance import present_variance
 
-        present_variance(_experiment(directory), formed, output)
+        present_variance(experiment_of(directory), formed, output)
         return
     contrasts = _contrasts(contrast, beyond, alone=other is None and baseline is None)
     first, second = experiment_of(directory), experiment_of(other) if other else None

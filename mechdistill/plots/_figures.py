@@ -33,6 +33,7 @@ from mechdistill.plots._risk import predicted_risk_figure
 from mechdistill.plots._routing import routing_figure
 from mechdistill.plots._row_curves import row_curves_figure
 from mechdistill.plots._speed import learning_speed_figure
+from mechdistill.plots._variance import variance_figure
 from mechdistill.registry import Registry
 from mechdistill.tables import (
     ABLATE,
@@ -51,6 +52,7 @@ from mechdistill.tables import (
     PREDICTED_RISK,
     ROW_CURVES,
     SCORECARD,
+    VARIANCE,
     Measure,
     last_step,
     resolve,
@@ -104,6 +106,7 @@ FIGURES: Registry[Drawing] = Registry(
         Drawing("generated", "How different what is generated is", (DIVERSITY.name,), diversity_figure),
         Drawing(PASS_AT_K.name, "How likely one of k samples is right", (PASS_AT_K.name,), pass_at_k_figure),
         Drawing("routing", "What routing picks", (METRICS_LOG.name,), routing_figure),
+        Drawing("variance", "What makes runs of one arm differ", (VARIANCE.name,), variance_figure),
         Drawing("comparison", "What distillation changed", (COMPARISON.name,), comparison_figure),
     ),
 )

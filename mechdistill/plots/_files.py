@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
-from mechdistill.errors import MechdistillError
+from mechdistill.errors import MechdistillError, one_line
 from mechdistill.plots._colours import DARK, PAPER
 
 PAGE = ".html"
@@ -88,9 +88,8 @@ def to_bytes(figure: go.Figure, suffix: str, width: int) -> bytes:
     except Exception as error:  # whatever a browser comes to
         reason = error.args[0] if error.args else error
         reason = reason[0] if isinstance(reason, tuple) else reason
-        raise MechdistillError(
-            f"{path}: drew no {suffix} ({str(reason).splitlines()[0][:100]}); is it a Chromium or Chrome? write {PAGE}"
-        ) from error
+        why = one_line(str(reason), 100) or type(error).__name__
+        raise MechdistillError(f"{path}: drew no {suffix} ({why}); is it a Chromium or Chrome? write {PAGE}") from error
     return bytes(made)
 
 

@@ -12,7 +12,19 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill import plots
-from mechdistill.analysis import Applied, Dynamics, arms, claims, compared, dynamics_of, match_heads, risk_of, speed_of
+from mechdistill.analysis import (
+    Applied,
+    Dynamics,
+    arms,
+    claims,
+    compared,
+    dynamics_of,
+    match_heads,
+    risk_of,
+    speed_of,
+    variance_shares,
+)
+from mechdistill.config import CrossedSeeds
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import (
@@ -27,7 +39,9 @@ from mechdistill.tables import (
     PREDICTED_RISK,
     ROW_CURVES,
     SCORECARD,
+    VARIANCE,
     arms_of,
+    frame,
     with_arms,
 )
 
@@ -119,11 +133,17 @@ class Material:
             DYNAMICS.name: lambda: self._dynamics().runs,
             EARLY_WARNING.name: lambda: self._dynamics().warning,
             PREDICTED_RISK.name: self._risk,
+            VARIANCE.name: self._variance,
             LEARNING_SPEED.name: lambda: speed_of(self._target, self.table(ROW_CURVES.name, "all")),
         }
         if name in makers:
             return makers[name]()
         return Applied(MEASURES[name])(self._target, checkpoint, fresh=self._fresh)
+
+    def _variance(self) -> pd.DataFrame:
+        """Empty where seeds are not crossed: there is nothing to split."""
+        crossed = isinstance(self._target, Experiment) and isinstance(self._target.config.seeds, CrossedSeeds)
+        return variance_shares(self._experiment("vary")) if crossed else frame(VARIANCE, [])
 
     def _log(self) -> pd.DataFrame:
         return with_arms(pd.concat([run.metrics() for run in self.runs], ignore_index=True), arms(self._target))

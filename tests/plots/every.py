@@ -8,8 +8,17 @@ import mechdistill as md
 from mechdistill.evals import describe
 from mechdistill.plots import drawings, induction_scores_figure, plain_figure, sandbox_figure
 from mechdistill.runs import Run
-from mechdistill.stats import compare_twins, dynamics, early_warning, learning_speed, predicted_risk
-from mechdistill.tables import LATER, MEASURES, last_step, metrics, with_arms
+from mechdistill.stats import (
+    Case,
+    compare_twins,
+    dynamics,
+    early_warning,
+    learning_speed,
+    predicted_risk,
+    scorecard,
+    variance_shares,
+)
+from mechdistill.tables import LATER, MEASURES, VARIANCE, frame, last_step, metrics, with_arms
 from mechdistill.world import KnownWorld
 
 ARMS = ["spt", "dpt-90", "dpt-90-random-route", "mine-with-a-name-that-is-long", "other"]
@@ -31,6 +40,8 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "compare": with_arms(compare_twins(differences, "spt"), ARMS),
         "induction-scores": _of_arms(md.induction_scores(run, "all")),
         **_dynamics(),
+        "claims": _claims(),
+        "variance-shares": _variance(),
         **_rows(_of_arms(md.row_curves(run))),
         "ablate": _of_arms(md.ablate(run)),
         "circuits": _of_arms(md.wiring(run)),
@@ -58,6 +69,49 @@ def _dynamics() -> dict[str, pd.DataFrame]:
     table = dynamics(curves, parts, "copy-accuracy", {"copy-accuracy": 0.5}, 0.1)
     warning = early_warning(curves, table[table["metric"] == "copy-accuracy"])
     return {"dynamics": with_arms(table, ARMS), "early-warning": with_arms(warning, ARMS)}
+
+
+def _claims() -> pd.DataFrame:
+    """One claim that holds, one without an interval, the others not tested; of one a table says the opposite."""
+    rng = np.random.default_rng(0)
+    means = {"dpt-90": (0.4, 0.1, 0.75), "spt": (0.1, 0.0, 0.0)}
+    names = ("copy-excess", "teacher-rows", "teacher-copying")
+    values = pd.DataFrame(
+        [
+            {"role": role, "seed": seed, "quantity": name, "value": mean + 0.01 * rng.normal()}
+            for role, of_role in means.items()
+            for name, mean in zip(names, of_role, strict=True)
+            for seed in range(5)
+        ]
+    )
+    null = values.assign(value=0.1 + 0.001 * rng.normal(size=len(values)))
+    cast = {"dpt-90": ARMS[1], "spt": ARMS[0]}
+    return scorecard({"C3": Case(cast, values, null, frozenset(cast)), "C4": Case(cast, values, null, frozenset(cast))})
+
+
+def _variance() -> pd.DataFrame:
+    crossing = np.add.outer(3.0 * np.arange(3), np.array([0.0, 0.5, -1.0])) + np.eye(3)
+    factors = ("init", "data", "rest")
+    return with_arms(
+        frame(
+            VARIANCE,
+            [
+                {
+                    "metric": metric,
+                    "arm": arm,
+                    "factor": factor,
+                    "share": part.share,
+                    "low": part.low,
+                    "high": part.high,
+                }
+                | {"low": part.low, "high": part.high, "variance": part.variance, "clamped": part.clamped, "n": 9}
+                for metric in ("kl", "formation-tokens")
+                for arm in ARMS
+                for factor, part in zip(factors, variance_shares(crossing), strict=True)
+            ],
+        ),
+        ARMS,
+    )
 
 
 def _rows(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:

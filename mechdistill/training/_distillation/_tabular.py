@@ -41,8 +41,9 @@ class Tabular:
     def _tell_all(self, table: Table, start: int, stop: int) -> None:
         """All labels of these steps, as they weigh before the teacher is asked."""
         batch = self._config.training.batch
-        moves = isinstance(self._objective.config.alpha, RampAlpha | StagedAlpha)
-        steps = 1 if moves else max(1, _CHUNK // batch)
+        arm = self._objective.config
+        by_step = isinstance(arm.alpha, RampAlpha | StagedAlpha) or arm.normalise == "per-term"
+        steps = 1 if by_step else max(1, _CHUNK // batch)
         for step in range(start, stop, steps):
             part = self._data.batch(step * batch, min(steps, stop - step) * batch)
             labels = self._world.labels(part.tokens, part.triggers)
@@ -83,6 +84,7 @@ class Tabular:
         wrong = {
             f"divergence={arm.divergence.kind}": not arm.divergence.is_forward_kl,
             "soften=both": arm.soften == "both",
+            "init": self._config.start is not None,
             f"teacher={arm.teacher}": any(traits.follows_student for traits in self._targets.traits),
         }
         if arm.routing is not None:
@@ -91,7 +93,7 @@ class Tabular:
             if is_wrong:
                 raise MechdistillError(
                     f"{self._config.path}: {what} has no tabular null, whose closed form is of forward KL to a teacher "
-                    "and weights that do not follow the student; choose another arm"
+                    "and weights that do not follow the student, from nothing; choose another arm"
                 )
 
 
