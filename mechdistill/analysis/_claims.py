@@ -16,6 +16,7 @@ from mechdistill.analysis._apply import lacking, measured
 from mechdistill.analysis._null_tables import NullTables
 from mechdistill.analysis._progress import progress
 from mechdistill.analysis._threshold import formation_threshold
+from mechdistill.config import CrossedSeeds
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
 from mechdistill.stats import Case, Context
@@ -31,9 +32,15 @@ def claims(experiment: Experiment, *, null: bool = True) -> pd.DataFrame:
     one world, with one model and training. Finished runs count, and what they come to is measured where it is not yet;
     of runs and quantities that are left out a warning says why. With `null`, the same is asked of tables without
     context that saw each run's data under its objective (`tabular_null`): what they show too is not about circuits.
-    Fewer than 3 seeds never give a verdict. Raises MechdistillError for what is no experiment.
+    Fewer than 3 seeds never give a verdict. Raises MechdistillError for what is no experiment, and for one with crossed
+    seeds, whose pairs are not independent.
     """
     arguments.instance(experiment, "experiment", Experiment, "must be an experiment, as md.load(path) gives it")
+    if isinstance(experiment.config.seeds, CrossedSeeds):
+        raise MechdistillError(
+            f"{experiment.path}: its seeds are crossed, so that pairs are not independent, which every interval takes "
+            "them for; train the arms with plain seeds, like 0-9"
+        )
     among = stats.candidates(experiment.config)
     casts = {claim: stats.cast(claim.roles, claim.lead, [one for one in among if claim.takes(one)]) for claim in CLAIMS}
     playing = {arm for cast in casts.values() for arm in cast.values()}

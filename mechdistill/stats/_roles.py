@@ -146,8 +146,8 @@ def imperfect(one: Candidate) -> bool:
     teacher = one.teacher
     if isinstance(teacher, SpliceTeacher):
         parts = one.teachers[teacher.copyable], one.teachers[teacher.elsewhere]
-        return isinstance(parts[0], CheckpointTeacher) and isinstance(parts[1], OracleTeacher)
-    return isinstance(teacher, CheckpointTeacher) and teacher.until is not None
+        return _of_each_seed(parts[0]) and isinstance(parts[1], OracleTeacher)
+    return isinstance(teacher, CheckpointTeacher) and _of_each_seed(teacher) and teacher.until is not None
 
 
 def routed(quantile: float, *, at_random: bool = False) -> Callable[[Candidate], bool]:
@@ -167,7 +167,13 @@ def routed(quantile: float, *, at_random: bool = False) -> Callable[[Candidate],
 
 def _trained(one: Candidate, *, data: str) -> bool:
     teacher = one.teacher
-    return isinstance(teacher, CheckpointTeacher) and teacher.until is None and teacher.data == data
+    plain = isinstance(teacher, CheckpointTeacher) and teacher.until is None and teacher.data == data
+    return plain and _of_each_seed(teacher)
+
+
+def _of_each_seed(teacher: TeacherConfig | None) -> bool:
+    """A teacher trained for each student seed: where all share one, its luck is outside every interval."""
+    return isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here and teacher.seed == "per-student"
 
 
 SPT = Role("spt", standard)

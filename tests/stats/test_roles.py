@@ -53,3 +53,9 @@ def test_an_arm_that_only_bears_the_name_plays_no_role(change: dict[str, object]
     data = merged(config.model_dump(mode="json"), {"arms": {"dpt-90": change}})
     assert "spt" in casts(config)["C3"]
     assert set(casts(experiment(data))["C3"]) < {"dpt-90", "spt"}, "it has no twin, or is not the arm"
+
+
+def test_a_teacher_that_all_seeds_share_is_none_of_the_claims() -> None:
+    data = load_experiment(None, preset_name="quickstart").model_dump(mode="json")
+    shared = merged(data, {"teachers": {"half-formed": {"seed": 3}}})
+    assert casts(experiment(shared))["C3"] == {}
