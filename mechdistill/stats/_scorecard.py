@@ -47,7 +47,7 @@ def scorecard(cases: dict[str, Case]) -> pd.DataFrame:
 def _judged(claim: Claim, case: Case) -> list[dict[str, Any]]:
     values, null = Values(case.values), Values(case.null)
     reason = _absent(claim, case)
-    checked = [_checked(check, values) for check in claim.checks]
+    checked = [] if reason else [_checked(check, values) for check in claim.checks]
     failed = [said for passed, said in checked if not passed]
     if not reason and failed:
         reason = f"manipulation check failed: {'; '.join(failed)}"

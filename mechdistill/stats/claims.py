@@ -253,10 +253,9 @@ CLAIMS = (
         DPT_ORACLE,
         (
             Criterion("Δ pass@16 at matched pass@1", difference(DPT_ORACLE, SPT, PASS_MATCHED), Threshold(0.02)),
+            # a placebo of which no temperature may reach the twin's pass@1, so that it is taken as it is
             Criterion(
-                "pass@16 less the permuted oracle's",
-                difference(DPT_ORACLE, DPT_PERMUTED, PASS_MATCHED),
-                Threshold(0),
+                "pass@16 less the permuted oracle's", difference(DPT_ORACLE, DPT_PERMUTED, PASS_16), Threshold(0)
             ),
         ),
         (_exact(DPT_ORACLE), _room(SPT, ROOM_16, 0.02)),
