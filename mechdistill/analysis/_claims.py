@@ -69,7 +69,8 @@ class _Source:
     def __init__(self, experiment: Experiment, arms: set[str], null: bool):
         found = [entry for entry in entries(experiment) if entry.arm in arms]
         self._runs = [(entry.arm, entry.run) for entry in found if entry.run is not None]
-        self._experiment, self._null = experiment, NullTables() if null else None
+        self._experiment = experiment
+        self._null = {follow: NullTables(follow=follow) for follow in (False, True)} if null else {}
         self._checks: pd.DataFrame | None = None
         self._made: dict[tuple[str, str], pd.DataFrame] = {}
         self.left_out = left_out(found)
@@ -100,9 +101,8 @@ class _Source:
         return Context(threshold, bool(world.rate.any()), support, self.left_out)
 
     def _null_table(self, claim: Claim, name: str, run: Run) -> pd.DataFrame:
-        assert self._null is not None
         try:
-            return self._null.table(name, run, follow=claim.follows)
+            return self._null[claim.follows].table(name, run)
         except MechdistillError as error:
             self.left_out.append(f"no table without context of {run.name}: {error}")
             return pd.DataFrame()
