@@ -36,7 +36,8 @@ def index(figures: Sequence[Drawn], experiment: Experiment, command: str) -> str
     """What each figure shows, of what it was made, and by which command."""
     config = experiment.config
     tokens = sorted({run.training.tokens for run in expand(config) if not run.is_teacher})
-    seeds = f"seed{'s' * (len(config.seeds) > 1)} {', '.join(map(str, config.seeds))}"
+    numbers = sorted({run.seed for run in expand(config) if not run.is_teacher})
+    seeds = f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
     lines = [
         _MARK,
         "# Figures",

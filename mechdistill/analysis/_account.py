@@ -10,6 +10,7 @@ USED = "used"
 UNFINISHED = "not finished"
 MISSING = "missing"
 OTHER_SANDBOX = "in another sandbox"
+OTHER_START = "begun at other weights"
 NO_TWIN = "without a finished twin"
 NO_NAMESAKE = "an arm that the other experiment lacks"
 
@@ -49,6 +50,17 @@ def entries(experiment: Experiment) -> list[Entry]:
 def leaving_out(found: Iterable[Entry], use: str, where: Callable[[Entry], bool]) -> list[Entry]:
     """The entries, with those left out for a reason that it holds of."""
     return [entry._replace(run=None, use=use) if where(entry) else entry for entry in found]
+
+
+def beside(found: list[Entry], baseline: str) -> list[Entry]:
+    """The entries, with those left out that are no twins of a baseline's: in another sandbox, or begun otherwise.
+
+    A warm start has seen what its checkpoint had seen: held against runs that begin at random weights, or elsewhere,
+    its head start would pass for what it is taught.
+    """
+    own = next(entry.config for entry in found if entry.arm == baseline)
+    found = leaving_out(found, f"{OTHER_SANDBOX} than {baseline}", lambda entry: entry.config.sandbox != own.sandbox)
+    return leaving_out(found, f"{OTHER_START} than {baseline}", lambda entry: entry.config.start != own.start)
 
 
 def left_out(found: Iterable[Entry]) -> list[str]:

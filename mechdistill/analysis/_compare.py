@@ -18,6 +18,7 @@ from mechdistill.analysis._account import (
     OTHER_SANDBOX,
     USED,
     Entry,
+    beside,
     entries,
     leaving_out,
     left_out,
@@ -99,12 +100,12 @@ def _within(experiment: Experiment, baseline: str | None, formed: float | None) 
             f"baseline={quoted(baseline)}: no finished run of that arm in {experiment.path}; "
             f"there are: {', '.join(finished) or 'none'}"
         )
-    sandbox = next(entry.config.sandbox for entry in found if entry.arm == baseline)
-    found = leaving_out(found, f"{OTHER_SANDBOX} than {baseline}", lambda entry: entry.config.sandbox != sandbox)
+    found = beside(found, baseline)
     if {entry.arm for entry in found if entry.use == USED} == {baseline}:
         lines = "".join(f"; {line}" for line in left_out(found))
         raise MechdistillError(
-            f"{experiment.path}: only {baseline} has finished runs in its sandbox; train another arm{lines}"
+            f"{experiment.path}: only {baseline} has finished runs beside it; train another arm, or name another "
+            f"baseline{lines}"
         )
     ours = {entry.seed for entry in found if entry.arm == baseline and entry.use == USED}
     theirs = {entry.seed for entry in found if entry.arm != baseline and entry.use == USED}
@@ -217,6 +218,9 @@ def _primaries() -> list[str]:
 
 
 def usual_baseline(experiment: Experiment) -> str:
-    """The arm `spt`, or the first that does not distil."""
+    """The arm `spt`, or the first that does not distil; of those, one that begins where another arm does, if any."""
     arms = experiment.config.arms
-    return "spt" if "spt" in arms else next((name for name, arm in arms.items() if not arm.distils), next(iter(arms)))
+    plain = sorted((name for name, arm in arms.items() if not arm.distils), key=lambda name: name != "spt")
+    starts = [arm.init for arm in arms.values()]
+    shared = (name for name in plain if starts.count(arms[name].init) > 1)
+    return next(shared, next(iter(plain), next(iter(arms))))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mechdistill import arguments, stats
 from mechdistill.ambient import neutral
-from mechdistill.analysis._account import OTHER_SANDBOX, USED, entries, leaving_out, left_out
+from mechdistill.analysis._account import USED, beside, entries, left_out
 from mechdistill.analysis._apply import measured
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import usual_baseline
@@ -183,8 +183,8 @@ def _finished(target: Run | Experiment, baseline: str | None) -> tuple[list[Run]
         return [target], []
     found = entries(target)
     baseline = usual_baseline(target) if baseline is None else baseline
-    sandbox = next((entry.config.sandbox for entry in found if entry.arm == baseline), target.config.sandbox)
-    found = leaving_out(found, f"{OTHER_SANDBOX} than {baseline}", lambda entry: entry.config.sandbox != sandbox)
+    if baseline in {entry.arm for entry in found}:
+        found = beside(found, baseline)
     runs = [entry.run for entry in found if entry.use == USED and entry.run is not None]
     whole = [run for run in runs if run.config.branch is None]
     if not whole:

@@ -11,7 +11,7 @@ from mechdistill.analysis._apply import measured
 from mechdistill.analysis._arms import arms
 from mechdistill.analysis._compare import usual_baseline
 from mechdistill.analysis._tabular_null import laws
-from mechdistill.config import OccurrenceWeights, RunConfig
+from mechdistill.config import ArmConfig, OccurrenceWeights, RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment, Run
 from mechdistill.tables import ROW_CURVES, metrics, with_arms
@@ -103,7 +103,11 @@ def _why_not(config: RunConfig, twin: RunConfig) -> str | None:
         "its teacher draws, moves or follows the student": any(
             traits.draws or traits.moves or traits.follows_student for traits in parts
         ),
+        "it begins at a checkpoint": config.start is not None or twin.start is not None,
         "in another sandbox than its twin": config.sandbox != twin.sandbox,
+        "another model than its twin": config.model != twin.model,
+        "trained otherwise than its twin": config.training != twin.training,
+        "its twin does not learn from plain labels": twin.objective != ArmConfig(),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -1,7 +1,7 @@
 """`mechdistill compare --variance`: what makes the runs of one arm differ, as tables, a figure or JSON."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mechdistill.cli._present import Output, present
 
@@ -34,15 +34,11 @@ def present_variance(experiment: "Experiment", formed: float | None, output: Out
 
 def _table(metric: str, part: "pd.DataFrame") -> "Grid":
     from mechdistill.cli._grid import table
-    from mechdistill.cli._print import number
 
     factors = list(dict.fromkeys(part["factor"]))
     rows: list[list[str]] = []
     for arm, mine in part.groupby("arm", sort=False):
-        cells = [
-            "-" if row["note"] else f"{row['share']:.2f} ({number(row['low'], 2)} to {number(row['high'], 2)})"
-            for row in mine.to_dict("records")
-        ]
+        cells = ["-" if row["note"] else _share(row) for row in mine.to_dict("records")]
         rows.append([str(arm), str(mine["n"].iloc[0]), *cells])
     return table(f"{metric}, shares of the variance", ["arm", "runs", *factors], rows, drop=("runs",))
 
@@ -58,3 +54,10 @@ def _remarks(result: "pd.DataFrame") -> Iterator[str]:
             f"{row['metric']}, {row['arm']}: {row['censored']} of {row['n']} runs had not formed by {row['horizon']} "
             "tokens and count as that"
         )
+
+
+def _share(row: "dict[Any, Any]") -> str:
+    from mechdistill.cli._print import number
+
+    low, high = number(row["low"], 2), number(row["high"], 2)
+    return f"{row['share']:.2f}" + f" ({low} to {high})" * (low != "-")

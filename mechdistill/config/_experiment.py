@@ -200,7 +200,9 @@ class ExperimentConfig(Config):
         steps = known[start.arm].training.steps(self.arm_sandbox(arm).seq_len)
         check_shapes(where, self.arm_model(arm), self.arm_sandbox(arm), self.arm_model(name), self.arm_sandbox(name))
         if start.step != "last" and start.step > steps:
-            raise ValueError(f"{where}, step={start.step}: must be at most its {steps} steps")
+            raise ValueError(f"{where}, step={start.step}: must be at most its {steps} steps; lower step")
+        if start.step == 0:
+            raise ValueError(f"{where}, step=0: is where every arm of its seed begins, which equals no init; drop it")
 
     def _check_match(self, where: str, name: str, smoothing: MatchedSmoothing) -> None:
         """Raise ValueError unless the other arm's targets are the same throughout training."""

@@ -55,8 +55,8 @@ def claims_figure(table: pd.DataFrame) -> go.Figure | None:
             y=[place for _, place in mine],
             error_x={
                 "type": "data",
-                "array": [max(low, high) - effect for effect, low, high in ends],
-                "arrayminus": [effect - min(low, high) for effect, low, high in ends],
+                "array": [None if math.isnan(high) else max(low, high) - effect for effect, low, high in ends],
+                "arrayminus": [None if math.isnan(low) else effect - min(low, high) for effect, low, high in ends],
                 "thickness": 1.8,
                 "width": 5,
                 "color": colour,

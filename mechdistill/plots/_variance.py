@@ -1,5 +1,7 @@
 """What makes the runs of one arm differ: a bar of shares for each arm, weights, data, teacher and the rest."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -56,8 +58,8 @@ def variance_figure(table: pd.DataFrame) -> go.Figure | None:
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": rows["high"] - rows["share"],
-                    "arrayminus": rows["share"] - rows["low"],
+                    "array": [None if pd.isna(end) else end for end in rows["high"] - rows["share"]],
+                    "arrayminus": [None if pd.isna(end) else end for end in rows["share"] - rows["low"]],
                     "color": INK,
                     "thickness": 1.4,
                     "width": 3,
@@ -73,7 +75,7 @@ def variance_figure(table: pd.DataFrame) -> go.Figure | None:
     made.figure.update_layout(barmode="group", bargap=0.25, legend={"traceorder": "normal"})
     reading = (
         "The shares of an arm sum to 1. Lines are 95 % intervals, levels of the seeds drawn anew: a rough guide where "
-        "there are few."
+        "there are few, and none with fewer than five of a kind."
     )
     return styled(made, "What makes runs of one arm differ", reading, legend=[_LOOKS[factor][0] for factor in factors])
 
@@ -82,7 +84,8 @@ def _title(name: str) -> str:
     return OUTCOMES[name].title if name in OUTCOMES else title(metric(name))
 
 
-def _hover(row: dict[str, object]) -> str:
+def _hover(row: dict[Any, Any]) -> str:
     negative = "\nits estimate was negative and counts as 0" if row["clamped"] else ""
-    share = f"{row['share']:.3g}, from {row['low']:.3g} to {row['high']:.3g}"
+    interval = "no interval" if pd.isna(row["low"]) else f"from {row['low']:.3g} to {row['high']:.3g}"
+    share = f"{row['share']:.3g}, {interval}"
     return f"{row['arm']}, {row['factor']}: {share}\nvariance {row['variance']:.4g}, {row['n']} runs{negative}"

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechdistill.errors import MechdistillError
 from mechdistill.sandbox._rows import normalised
 from mechdistill.sandbox._sampler import alias_table, draw
 from mechdistill.sandbox._world import Sandbox
@@ -51,17 +52,17 @@ def prompts(
     drawn from the trigger's target law. Chance accuracy is 1/vocab; a bigram model's is about `row_probability`. Among
     several fixed triggers one of the others stands in the haystack with a target of its own, at any place: whoever
     knows what followed triggers but matches none is right every other time.
-    Raises ValueError if the world has no triggers or a distance does not fit.
+    Raises `MechdistillError` if the world has no triggers or a distance does not fit.
     """
     length = sandbox.seq_len
     keys = np.flatnonzero(sandbox.rate > 0)
     if not len(keys):
-        raise ValueError("in-context tasks need a world with triggers")
+        raise MechdistillError("triggers.count=0: in-context tasks need a world with triggers; choose another")
     choices = list(distances) if distances is not None else [2**i for i in range(1, 16) if 2**i < length]
     if kind == "needle":
         choices = [length - 1]
     if not choices or min(choices) < 2 or max(choices) > length - 1:
-        raise ValueError(f"distances={choices}: must be between 2 and seq_len - 1 = {length - 1}")
+        raise MechdistillError(f"distances={choices}: must be between 2 and seq_len - 1 = {length - 1}")
     salt = {"copy": 0, "needle": 1, "counterfactual": 2}[kind]
     rng = np.random.default_rng(np.random.SeedSequence([sandbox.config.seed, 3, salt, seed]))
     slot = rng.integers(len(keys), size=count)

@@ -13,7 +13,7 @@ from mechdistill.stats._quantities import QUANTITIES, Context, quantities
 from mechdistill.stats._ratio import Ratio, ratio_of_means
 from mechdistill.stats._restricted import formation_ratio, restricted_mean, restricted_steps
 from mechdistill.stats._risk import predicted_risk
-from mechdistill.stats._roles import candidates, cast
+from mechdistill.stats._roles import SPT, candidates, cast
 from mechdistill.stats._row_gain import RowGain, low_entropy_ratio, row_gain_slope
 from mechdistill.stats._scorecard import Case, scorecard
 from mechdistill.stats._speed import learning_speed, tokens_to
@@ -26,6 +26,7 @@ __all__ = [
     "MIN_PAIRS",
     "MIN_SEEDS",
     "QUANTITIES",
+    "SPT",
     "Case",
     "Component",
     "Context",

@@ -85,6 +85,10 @@ class Contrast:
         totals = complete.to_numpy() @ np.array([weight for _, weight in self.weights])
         return pd.Series(totals, index=complete.index)
 
+    def seeds(self, values: Values) -> set[int]:
+        """That all of its roles have."""
+        return set(self.by_seed(values).index)
+
     def estimate(self, values: Values) -> Estimate:
         """Its mean with the paired t interval at 95 %."""
         found = paired(self.by_seed(values).to_numpy())
@@ -107,6 +111,10 @@ class Share:
     def quantities(self) -> tuple[str, ...]:
         """What of them."""
         return (*self.part.quantities, *self.whole.quantities)
+
+    def seeds(self, values: Values) -> set[int]:
+        """That both have."""
+        return self.part.seeds(values) & self.whole.seeds(values)
 
     def estimate(self, values: Values) -> Estimate:
         """Over the seeds that both have."""
@@ -131,6 +139,10 @@ class FormationRatio:
     def quantities(self) -> tuple[str, ...]:
         """What of them."""
         return (FORMATION.name, FORMED, LAST)
+
+    def seeds(self, values: Values) -> set[int]:
+        """In which both were followed."""
+        return set(values.formation(self.arm, self.baseline)["seed"])
 
     def estimate(self, values: Values) -> Estimate:
         """With Fieller's interval; nothing where no run of the two has formed by then."""

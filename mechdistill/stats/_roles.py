@@ -78,6 +78,8 @@ class Role:
     """Its tokens, in the leading arm's; where sequences are few, its sequences too."""
     same_teacher: bool = False
     """Whether it is taught by the leading arm's teacher."""
+    before_tuning: bool = False
+    """Whether it is taught by what the leading arm's teacher is made of."""
 
     def fits(self, one: Candidate, lead: Candidate) -> bool:
         """Whether an arm plays this role beside the leading one."""
@@ -90,6 +92,7 @@ class Role:
             and (few[1] is None or few[0] == self.budget * few[1])
             and (lead.unique_sequences is None) == (one.unique_sequences is None)
             and (not self.same_teacher or one.arm.teacher == lead.arm.teacher)
+            and (not self.before_tuning or (lead.teacher is not None and lead.teacher.parts == (one.arm.teacher,)))
         )
 
 
@@ -171,6 +174,24 @@ def _trained(one: Candidate, *, data: str) -> bool:
     return plain and _of_each_seed(teacher)
 
 
+def _of_the_oracle(one: Candidate) -> bool:
+    """A permutation of the exact law."""
+    return all(isinstance(one.teachers[part], OracleTeacher) for part in one.teacher.parts) if one.teacher else False
+
+
+def _rewarded_apart(one: Candidate) -> bool:
+    """Tuned from a teacher trained here, by a reward in rows of low entropy alone, which are not where pass@k asks."""
+    teacher = one.teacher
+    if not isinstance(teacher, TiltedTeacher) or teacher.of is None or teacher.below is None:
+        return False
+    return _of_each_seed(one.teachers[teacher.of])
+
+
+def _one_hot(one: Candidate) -> bool:
+    teacher = one.teacher
+    return isinstance(teacher, TopKTeacher) and teacher.k == 1 and teacher.tail == "renormalise"
+
+
 def _of_each_seed(teacher: TeacherConfig | None) -> bool:
     """A teacher trained for each student seed: where all share one, its luck is outside every interval."""
     return isinstance(teacher, CheckpointTeacher) and teacher.is_trained_here and teacher.seed == "per-student"
@@ -182,13 +203,17 @@ SPT_HALF = Role("spt at half", standard, budget=0.5)
 DOWNWEIGHT = Role("spt-downweight", downweighted)
 DPT = Role("dpt-90", distilled(SpliceTeacher, CheckpointTeacher, when=imperfect))
 DPT_ORACLE = Role("dpt-90, oracle", distilled(OracleTeacher))
-DPT_PERMUTED = Role("dpt-90, permuted oracle", distilled(PermutedTeacher))
+DPT_PERMUTED = Role("dpt-90, permuted oracle", distilled(PermutedTeacher, when=lambda one: _of_the_oracle(one)))
 ROUTED_15 = Role("routed 15 %", routed(0.15), same_teacher=True)
 ROUTED_30 = Role("routed 30 %", routed(0.3), same_teacher=True)
 ROUTED_RANDOM = Role("routed at random", routed(0.15, at_random=True), same_teacher=True)
-DPT_TILTED = Role("dpt-90, tilted", distilled(TiltedTeacher))
-DPT_LATE = Role("dpt-90, late", distilled(CheckpointTeacher, when=lambda one: _trained(one, data="fresh")))
-DPT_TOP_1 = Role("dpt-90, top 1", distilled(TopKTeacher, when=lambda one: getattr(one.teacher, "k", None) == 1))
+DPT_TILTED = Role("dpt-90, tilted", distilled(TiltedTeacher, when=lambda one: _rewarded_apart(one)))
+DPT_LATE = Role(
+    "dpt-90, late",
+    distilled(CheckpointTeacher, when=lambda one: _trained(one, data="fresh")),
+    before_tuning=True,
+)
+DPT_TOP_1 = Role("dpt-90, top 1", distilled(TopKTeacher, when=lambda one: _one_hot(one)))
 DPT_SAME = Role("dpt-90, same data", distilled(CheckpointTeacher, when=lambda one: _trained(one, data="same")))
 DPT_SAME_HALF = Role("dpt-90, same data, at half", DPT_SAME.plays, budget=0.5, same_teacher=True)
 DPT_PERFECT = Role("taught by the oracle alone", taught_alone)

@@ -47,7 +47,8 @@ def scorecard(cases: dict[str, Case]) -> pd.DataFrame:
 def _judged(claim: Claim, case: Case) -> list[dict[str, Any]]:
     values, null = Values(case.values), Values(case.null)
     reason = _absent(claim, case)
-    checked = [] if reason else [_checked(check, values) for check in claim.checks]
+    seeds = set[int]().union(*(criterion.effect.seeds(values) for criterion in claim.criteria))
+    checked = [] if reason else [_checked(check, values, seeds) for check in claim.checks]
     failed = [said for passed, said in checked if not passed]
     if not reason and failed:
         reason = f"manipulation check failed: {'; '.join(failed)}"
@@ -119,7 +120,7 @@ def together(verdicts: list[Verdict]) -> Verdict:
 def _absent(claim: Claim, case: Case) -> str:
     """Which arms are not there, or have no finished runs."""
     if not case.cast:
-        return f"no arm is {claim.lead.name} in such a world"
+        return f"no arm is {claim.lead.name} in such a world, at its own learning rate"
     lacking = [role.name for role in claim.roles if role.name not in case.cast]
     if lacking:
         return f"no arm beside {case.cast[claim.lead.name]} is {', '.join(lacking)}"
@@ -127,15 +128,22 @@ def _absent(claim: Claim, case: Case) -> str:
     return f"no finished run of {', '.join(dict.fromkeys(unfinished))}" if unfinished else ""
 
 
-def _checked(check: Condition, values: Values) -> tuple[bool, str]:
-    """Whether the mean over seeds is within the bounds, and that in words."""
+def _checked(check: Condition, values: Values, seeds: set[int]) -> tuple[bool, str]:
+    """Whether a check passes over the seeds that the criteria are of, and that in words.
+
+    All of them must have it, their mean must lie within the bounds, and so must at least half of them.
+    """
     found = check.effect.by_seed(values)
-    if found.empty:
-        return False, f"{check.label} not measured"
+    found = found[found.index.isin(list(seeds))]
+    lacking = len(seeds) - len(found)
+    if found.empty or lacking:
+        return False, f"{check.label} not measured" + f" of {lacking} of {len(seeds)} seeds" * bool(len(found))
     mean = float(found.mean())
-    passed = check.low <= mean <= check.high
+    within = int(found.between(check.low, check.high).sum())
+    passed = check.low <= mean <= check.high and 2 * within >= len(found)
     bounds = [f">= {check.low:g}"] * (check.low > -math.inf) + [f"<= {check.high:g}"] * (check.high < math.inf)
-    return passed, f"{check.label} {mean:.3g} ({' and '.join(bounds)}{'' if passed else ', fails'})"
+    few = f", {within} of {len(found)} seeds" * (within < len(found))
+    return passed, f"{check.label} {mean:.3g} ({' and '.join(bounds)}{few}{'' if passed else ', fails'})"
 
 
 def _note(one: Estimate) -> str | None:

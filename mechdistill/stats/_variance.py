@@ -11,6 +11,8 @@ from mechdistill.errors import MechdistillError
 
 MIN_LEVELS = 3
 """Of a factor: fewer say next to nothing about a variance."""
+MIN_FOR_INTERVAL = 5
+"""Of every factor: below, draws of levels repeat too often, and intervals of the rest come out too narrow."""
 _DRAWS = 2000
 
 Values = npt.NDArray[np.float64]
@@ -42,7 +44,8 @@ def variance_shares(crossing: npt.ArrayLike, level: float = 0.95, seed: int = 0)
     there, components of factors are 0 in the mean, and the clamped shares somewhat above.
 
     `low` and `high`: percentiles of the shares when the levels of each factor are drawn anew with replacement, 2000
-    times (the pigeonhole bootstrap, Owen 2007). With few levels they are a rough guide: repeated levels look alike.
+    times (the pigeonhole bootstrap, Owen 2007); nan where a factor has fewer than 5. With few levels they are a rough
+    guide: repeated levels look alike.
 
     Raises MechdistillError for fewer than two axes, an axis of fewer than 3 levels, and a value that is not finite.
     Sources: Searle, Casella & McCulloch 1992, chapter 4; Owen 2007.
@@ -60,7 +63,8 @@ def variance_shares(crossing: npt.ArrayLike, level: float = 0.95, seed: int = 0)
     for i in range(_DRAWS):
         draws[i] = _shares(components(values[np.ix_(*(rng.integers(0, n, n) for n in values.shape))]))
     shares = _shares(found)
-    known = draws[~np.isnan(draws).any(axis=1)]
+    enough = min(values.shape) >= MIN_FOR_INTERVAL
+    known = draws[~np.isnan(draws).any(axis=1)] if enough else draws[:0]
     tail = 50 * (1 - level)
     low, high = np.percentile(known, [tail, 100 - tail], axis=0) if len(known) else np.full((2, len(found)), np.nan)
     return [

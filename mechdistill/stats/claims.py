@@ -114,7 +114,8 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Condition:
-    """A manipulation check: that the mean over seeds lies between bounds, or there was no test of the claim."""
+    """A manipulation check, or there was no test of the claim: over the seeds that the criteria are of, that the mean
+    lies between bounds, and at least half of them do."""
 
     label: str
     effect: Contrast

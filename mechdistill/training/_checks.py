@@ -9,6 +9,7 @@ from mechdistill import stats
 from mechdistill.config import ExperimentConfig, RoutingConfig, RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
+from mechdistill.stats import SPT, candidates
 from mechdistill.tables import CHECK_TABLE, frame
 
 _USUAL = "spt"
@@ -17,8 +18,9 @@ _USUAL = "spt"
 def checks(experiment: Experiment) -> pd.DataFrame:
     """The `checks` table of the finished runs that are taught; see `stats.manipulation_checks`.
 
-    A run's undistilled twin is the run of its seed in the arm `spt`, where that is in the same sandbox; otherwise in
-    the first arm there that does not distil. A run that is damaged is left out with a warning that names it; where
+    A run's undistilled twin is the run of its seed in the arm of plain labels that is like its own in all else (world,
+    model, training, tokens); where there is none, in the arm `spt` if that is in the same sandbox, or in the first arm
+    there that does not distil. A run that is damaged is left out with a warning that names it; where
     the experiment cannot be opened at all, training has been for something all the same, and the table is empty.
     """
     try:
@@ -57,7 +59,11 @@ def _kind(routing: RoutingConfig) -> Literal["informed", "opposite", "blind"]:
 
 
 def _baseline(experiment: ExperimentConfig, run: RunConfig) -> str | None:
+    """The arm of plain labels that is like a run's own in all but what it is taught; else one in the same world."""
+    among = candidates(experiment)
+    own = next((one for one in among if one.name == run.treatment), None)
+    twin = next((one.name for one in among if own is not None and SPT.fits(one, own)), None)
     plain = [
         name for name, arm in experiment.arms.items() if not arm.distils and experiment.arm_sandbox(name) == run.sandbox
     ]
-    return _USUAL if _USUAL in plain else next(iter(plain), None)
+    return twin or (_USUAL if _USUAL in plain else next(iter(plain), None))

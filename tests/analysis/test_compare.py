@@ -145,3 +145,16 @@ def test_unfinished_runs_are_left_out_with_a_warning(tmp_path: Path) -> None:
     assert set(table["n"]) == {1}
     assert set(table["expected"]) == {2}
     assert table["low"].isna().all(), "no interval from one seed"
+
+
+def test_warm_starts_are_held_against_what_begins_where_they_do(tmp_path: Path) -> None:
+    """`spt` begins at random weights: against it, what the checkpoint had seen would pass for the teaching."""
+    start = {"init": {"arm": "spt", "step": 12}, "training": {"tokens": 16 * 4 * 6}}
+    arms = only({"spt": {}, "spt-on": start, "taught-on": {**start, "alpha": 0.9, "teacher": "oracle"}})
+    train(micro(arms=arms, teachers=only(oracle={"kind": "oracle"}), seeds=[0, 1, 2]), tmp_path / "x")
+    with pytest.warns(UserWarning, match="left out, begun at other weights than spt-on: spt seeds 0, 1, 2"):
+        table = compare(opened(tmp_path / "x"))
+    assert set(table["baseline"]) == {"spt-on"}
+    assert set(table["arm"]) == {"taught-on"}
+    with pytest.raises(MechdistillError, match=r"only spt has finished runs beside it; .*begun at other weights"):
+        compare(opened(tmp_path / "x"), baseline="spt")

@@ -7,6 +7,7 @@ import torch
 
 import mechdistill as md
 from mechdistill.runs import Experiment
+from mechdistill.tables import MEASURES
 from tests.helpers import micro, only, world
 
 
@@ -64,7 +65,7 @@ def test_prompts_that_do_not_fit_the_world_are_refused(trained: Experiment) -> N
 def test_public_names_are_all_there() -> None:
     for name in md.__all__:
         assert getattr(md, name) is not None
-    assert set(md.__all__) | {"induction_scores", "row_curves", "ablate", "wiring"} == set(dir(md))
+    assert set(md.__all__) | {measure.function_name for measure in MEASURES.values()} == set(dir(md))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = md.nothing
     assert world().symbols == tuple(str(i) for i in range(12))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from mechdistill.errors import MechdistillError
 from mechdistill.sandbox import CHUNK, Sandbox, prompts
 from tests.helpers import only, world
 
@@ -96,7 +97,7 @@ def test_short_prompts_have_room_for_every_distance(seq_len: int) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be between 2 and seq_len - 1"):
+    with pytest.raises(MechdistillError, match="must be between 2 and seq_len - 1"):
         prompts(world(), "copy", 4, seed=0, distances=[16])
-    with pytest.raises(ValueError, match="need a world with triggers"):
+    with pytest.raises(MechdistillError, match="need a world with triggers"):
         prompts(world(triggers={"count": 0}), "copy", 4, seed=0)

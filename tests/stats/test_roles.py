@@ -59,3 +59,22 @@ def test_a_teacher_that_all_seeds_share_is_none_of_the_claims() -> None:
     data = load_experiment(None, preset_name="quickstart").model_dump(mode="json")
     shared = merged(data, {"teachers": {"half-formed": {"seed": 3}}})
     assert casts(experiment(shared))["C3"] == {}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "change", "role"),
+    [
+        ("tilted", {"of": "oracle"}, "dpt-90, late"),  # not tuned from the late teacher
+        ("tilted", {"below": None}, "dpt-90, tilted"),  # rewarded where pass@k asks
+        ("permuted", {"of": "late"}, "dpt-90, permuted oracle"),
+        ("top-1", {"tail": "bucket"}, "dpt-90, top 1"),
+        ("late", {"training": {"tokens": 500_000}, "seed": 7}, "dpt-90, late"),  # one for all seeds
+    ],
+)
+def test_a_teacher_that_is_not_what_the_role_says_plays_none(
+    teacher: str, change: dict[str, object], role: str
+) -> None:
+    config = load_experiment(None, preset_name="scarce")
+    assert any(role in found for found in casts(config).values())
+    changed = experiment(merged(config.model_dump(mode="json"), {"teachers": {teacher: change}}))
+    assert not any(role in found for found in casts(changed).values())

@@ -223,6 +223,24 @@ def test_verdicts_of_intervals(rule: Threshold | Within, low: float, effect: flo
     assert verdict(Criterion("it", value(SPT, KL.name), rule), Estimate(effect, low, high, 10)) == expected
 
 
+def test_checks_are_of_the_seeds_that_the_effect_is_of_and_failures_do_not_average_out() -> None:
+    values = table(AS_CLAIMED["C3"], 5, 0.004)
+
+    def note(copying: dict[int, float]) -> str:
+        rows = [{"role": "dpt-90", "seed": s, "quantity": "teacher-copying", "value": v} for s, v in copying.items()]
+        changed = pd.concat([values[values["quantity"] != "teacher-copying"], pd.DataFrame(rows)], ignore_index=True)
+        cast = {"dpt-90": "a", "spt": "b"}
+        result = scorecard({"C3": Case(cast, changed, values.iloc[:0], frozenset(cast))})
+        line = result[result["claim"] == "C3"].iloc[0]
+        return str(line["note"]) if line["verdict"] == "not tested" else str(line["verdict"])
+
+    assert note(dict.fromkeys(range(5), 0.75)) == "supported"
+    assert "not measured of 4 of 5 seeds" in note({0: 0.75})
+    assert "not measured" in note({10: 0.75, 11: 0.75})
+    assert "1 of 5 seeds, fails" in note(dict(enumerate((0.1, 1.0, 1.0, 1.0, 0.9))))
+    assert note(dict(enumerate((0.59, 0.75, 0.75, 0.75, 0.75)))) == "supported"
+
+
 def test_only_seeds_that_all_arms_have_count_and_the_null_has_verdicts_of_its_own() -> None:
     arm = Role("dpt-90", lambda _: True)
     values = table(AS_CLAIMED["C3"], 6, 0.004)

@@ -18,8 +18,16 @@ def test_a_small_crossing_by_hand() -> None:
     total = 26 / 3 + 2 / 3 + 1
     assert [part.share for part in (init, data, rest)] == pytest.approx([26 / 3 / total, 2 / 3 / total, 1 / total])
     assert (init.axis, data.axis, rest.axis) == (0, 1, None)
-    assert init.low <= init.share <= init.high
+    assert np.isnan([init.low, init.high, rest.low]).all(), "levels drawn of three repeat: no interval"
     assert not init.clamped
+
+
+def test_five_levels_have_an_interval_around_the_share() -> None:
+    rng = np.random.default_rng(3)
+    values = 3 * rng.normal(size=(6, 1)) + rng.normal(size=(1, 5)) + rng.normal(size=(6, 5))
+    for part in variance_shares(values):
+        assert 0 <= part.low <= part.share <= part.high <= 1
+        assert part.low < part.high
 
 
 def test_estimates_are_unbiased_also_with_interactions_of_three_factors() -> None:
