@@ -19,11 +19,14 @@ _WARM: dict[str, Any] = {"init": {"arm": "spt", "step": 12}, "training": {"token
 
 def warm(**changes: Any) -> Any:
     arms = only({"on": merged(_WARM, changes), "spt": {}})
-    return micro(arms=arms, teachers=only(), training={"weight_decay": 0.0})
+    teachers = only(oracle={"kind": "oracle"}) if "teacher" in changes else only()
+    return micro(arms=arms, teachers=teachers, training={"weight_decay": 0.0})
 
 
-def test_the_first_step_is_one_of_plain_pytorch_from_the_checkpoint(tmp_path: Path) -> None:
-    outcomes = train(warm(training={"schedule": "constant"}), tmp_path)
+@pytest.mark.parametrize("alpha", [0.0, 0.9])
+def test_the_first_step_is_one_of_plain_pytorch_from_the_checkpoint(tmp_path: Path, alpha: float) -> None:
+    taught: dict[str, Any] = {"alpha": alpha, "teacher": "oracle"} if alpha else {}
+    outcomes = train(warm(training={"schedule": "constant"}, **taught), tmp_path)
     assert {outcome.state for outcome in outcomes} == {"finished"}
     source, run = Run(tmp_path / "spt/seed-0"), Run(tmp_path / "on/seed-0")
     assert run.weights_digest(0) == source.weights_digest(12)
@@ -35,7 +38,10 @@ def test_the_first_step_is_one_of_plain_pytorch_from_the_checkpoint(tmp_path: Pa
     sequences = sandbox.sequences(0, 12 * 4, 4)  # the first that spt had not seen by then
     optimiser = torch.optim.AdamW(model.parameters(), training.lr, training.betas, weight_decay=0.0)
     logits = model(sequences[:, :-1])
-    torch.nn.functional.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten()).backward()
+    loss = (1 - alpha) * torch.nn.functional.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten())
+    law = sandbox.law(sequences[:, :-1])
+    surprise = (law - logits.log_softmax(-1)).masked_fill(law == -torch.inf, 0.0)
+    (loss + alpha * (law.exp() * surprise).sum(-1).mean()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
     for name, tensor in run.weights(1).items():
