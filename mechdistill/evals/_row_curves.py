@@ -52,11 +52,16 @@ def measure_row_curves(subject: Subject) -> pd.DataFrame:
 
 
 def with_floor(table: pd.DataFrame, subject: Subject) -> pd.DataFrame:
-    """With `floor`: what the run's objective asks for at each row, as measured when it started.
+    """With `floor`, what the run's objective asks for at each row as measured when it started, and `learner`, the rest.
 
-    Only of runs that are taught by more than plain labels, with an objective that stays the same (`describe_targets`).
+    `learner` = kl - floor of ordinary rows, nats: what the student has not learned or, negative, still knows better
+    than its objective. Only of runs that are taught by more than plain labels, with an objective that stays the same
+    (`describe_targets`).
     """
     if subject.targets is None:
         return table
     floor = subject.targets[subject.targets["metric"] == metrics.FLOOR.name]
-    return pd.concat([table, floor], ignore_index=True)
+    asked = floor[floor["row"].notna()].set_index("row")["value"]
+    known = table[(table["metric"] == metrics.KL.name) & table["row"].isin(asked.index)]
+    learner = known.assign(metric=metrics.LEARNER.name, value=known["value"] - known["row"].map(asked))
+    return pd.concat([table, floor, learner], ignore_index=True)

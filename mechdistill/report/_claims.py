@@ -12,17 +12,19 @@ _NOT_TESTED = "not tested"
 
 
 def verdicts(scorecard: pd.DataFrame | None) -> str:
-    """Every claim with its verdict, as marks that say what it is about; nothing where there is no scorecard."""
+    """Every claim under its verdict in a line or two, each saying what it is about; nothing without a scorecard."""
     if scorecard is None:
         return ""
-    marks: list[str] = []
-    for name, part in scorecard.groupby("claim", sort=False):
-        verdict, statement = (str(part.iloc[0][column]) for column in ("claim_verdict", "statement"))
-        kind = verdict.replace(" ", "-")
-        said = escape(f"{statement}: {verdict}", quote=True)
-        marks.append(f'<li class="{kind}" title="{said}"><b>{escape(str(name))}</b> {escape(verdict)}</li>')
-    intro = marked("The claims of arXiv 2509.01649 here, by criteria that were fixed beforehand:")
-    return f'<p>{intro}</p><ul class="claims">{"".join(marks)}</ul>'
+    groups: list[str] = []
+    each = scorecard.drop_duplicates("claim")
+    for verdict in sorted(each["claim_verdict"].unique(), key=lambda name: (name == _NOT_TESTED, name)):
+        marks = [
+            f'<b title="{escape(row["statement"], quote=True)}">{escape(row["claim"])}</b>'
+            for row in each[each["claim_verdict"] == verdict].to_dict("records")
+        ]
+        kind = str(verdict).replace(" ", "-")
+        groups.append(f'<span class="{kind}">{escape(str(verdict))}: {", ".join(marks)}</span>')
+    return f'<p class="claims">The claims of arXiv 2509.01649 here: {"; ".join(groups)}.</p>'
 
 
 def claims_section(scorecard: pd.DataFrame | None) -> str:

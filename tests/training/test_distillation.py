@@ -192,6 +192,9 @@ def test_matched_smoothing_has_the_floor_of_the_arm_it_matches(whole: Experiment
 def test_row_curves_carry_the_floor_of_runs_with_a_teacher(whole: Experiment) -> None:
     curves = md.row_curves(whole.run("young/seed-0"), "last")
     floor = curves[(curves["metric"] == "floor") & (curves["occurrence"] == "0")]
+    by_row = curves[curves["row"].notna()].pivot(index="row", columns="metric", values="value").dropna()
+    assert len(by_row) > 3
+    np.testing.assert_allclose(by_row["learner"] + by_row["floor"], by_row["kl"], atol=1e-12)
     kl = curves[(curves["metric"] == "kl") & (curves["occurrence"] == "0")]
     assert set(floor["row"]) == set(kl["row"])
     assert floor[["run", "arm", "seed", "step", "tokens"]].equals(
