@@ -157,7 +157,9 @@ def _gain(name: str) -> Quantity:
 
 
 def _support_slope(curves: pd.DataFrame, role: str, context: Context) -> dict[int, float | None]:
-    return {seed: found.slope for seed, found in support_slope(curves, context.support, role, SPT.name).items()}
+    """nan where rows of some size never get there: a slope over the others would be another quantity."""
+    slopes = support_slope(curves, context.support, role, SPT.name)
+    return {seed: np.nan if found.censored else found.slope for seed, found in slopes.items()}
 
 
 def _task(context: Context) -> str:
