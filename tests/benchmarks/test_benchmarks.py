@@ -1,6 +1,7 @@
 """The benchmarks run, and compare like with like; what they measure is printed by `make bench`, never asserted."""
 
 import pandas as pd
+import pytest
 import torch
 
 from mechdistill.circuits import ABLATIONS, CopyCircuit, ablate
@@ -12,6 +13,7 @@ from tests.benchmarks.reference import PlainTransformer, ablation_loop, choice_l
 from tests.helpers import transformer, world
 
 
+@pytest.mark.slow
 def test_every_pair_gives_a_ratio() -> None:
     for name, (pair, _, _) in PAIRS.items():
         ratios = pair(1, 2)

@@ -55,6 +55,7 @@ def check_words(page: Any, width: int, figure: go.Figure, name: str) -> None:
         assert not (left < x1 - 1 and x0 < right - 1 and top < y1 - 1 and y0 < bottom - 1), (name, width, one, other)
 
 
+@pytest.mark.slow
 def test_no_words_overprint_at_any_width_and_nothing_leads_away(
     figures: dict[str, go.Figure], browser: Any, tmp_path: Path
 ) -> None:

@@ -115,7 +115,7 @@ def wait_for_state(process: subprocess.Popen, out: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("jobs", "delays"), [(1, [0.15]), (2, [0.0, 0.4])])
+@pytest.mark.parametrize(("jobs", "delays"), [(1, [0.15]), pytest.param(2, [0.0, 0.4], marks=pytest.mark.slow)])
 def test_killed_in_mid_run_and_rerun_gives_the_bits_of_an_unbroken_run(
     tmp_path: Path, jobs: int, delays: list[float]
 ) -> None:
