@@ -48,7 +48,7 @@ def _judged(claim: Claim, case: Case) -> list[dict[str, Any]]:
     values, null = Values(case.values), Values(case.null)
     reason = _absent(claim, case)
     seeds = set[int]().union(*(criterion.effect.seeds(values) for criterion in claim.criteria))
-    checked = [] if reason else [_checked(check, values, seeds) for check in claim.checks]
+    checked = [_checked(check, values, seeds) for check in claim.checks] if seeds and not reason else []
     failed = [said for passed, said in checked if not passed]
     if not reason and failed:
         reason = f"manipulation check failed: {'; '.join(failed)}"
