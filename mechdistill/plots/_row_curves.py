@@ -13,7 +13,8 @@ from mechdistill.plots._seeds import band_in_words, curve
 from mechdistill.plots._style import page, styled
 from mechdistill.tables import THIRD_ON, last_step, metrics, title
 
-_TICKS = 3  # at least, in a panel
+_TICKS, _MOST_TICKS = 3, 12  # at least and at most, in a panel
+_POWERS = range(-12, 13)
 _DIGITS = (1, 2, 5), (1, 2, 3, 5, 7)
 
 
@@ -74,9 +75,12 @@ def _kl_axis(figure: go.Figure, place: dict[str, Any], drawn: "pd.Series[float]"
 
 
 def log_ticks(drawn: "pd.Series[float]") -> list[float]:
-    """Ticks of a log axis: 1, 2 and 5 of every decade; finer ones or even steps where too few lie in what is drawn."""
-    usual, more = ([digit * 10.0**power for power in range(-9, 3) for digit in digits] for digits in _DIGITS)
+    """Ticks of a log axis: 1, 2 and 5 of every decade; finer ones or even steps where too few lie in what is drawn,
+    powers of ten where too many do."""
+    usual, more = ([digit * 10.0**power for power in _POWERS for digit in digits] for digits in _DIGITS)
     low, high = drawn.min(), drawn.max()
+    if sum(low <= value <= high for value in usual) > _MOST_TICKS:
+        return [10.0**power for power in _POWERS]
     for ticks in (usual, more):
         if not low < high or sum(low <= value <= high for value in ticks) >= _TICKS:
             return ticks

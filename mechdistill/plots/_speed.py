@@ -23,7 +23,7 @@ def learning_speed_figure(table: pd.DataFrame) -> go.Figure | None:
     slopes = table[table["metric"] == metrics.HALVING_SLOPE.name].dropna(subset="value")
     arms = looks(halving)
     made = page(
-        ["Tokens until a row's KL has halved", "Slope of their logarithm on entropy"], 2, 300, horizontal_spacing=0.14
+        ["Tokens until a row's KL has halved", "Slope of their logarithm on entropy"], 2, 300, horizontal_spacing=0.2
     )
     figure, (left, right) = made.figure, made.places
     for arm, look in arms.items():
