@@ -40,8 +40,7 @@ def claims_figure(table: pd.DataFrame) -> go.Figure | None:
     named = list(dict.fromkeys(_verdict(row.of) for row in rows))
     for name in named:
         colour, symbol = _LOOKS.get(name, (FAINT, "circle-open-dot"))
-        mine = [(row, place) for row, place in zip(rows, y, strict=True) if _verdict(row.of) == name]
-        ends = [(row.end("effect"), row.end("low"), row.end("high")) for row, _ in mine]
+        every = [(row, place) for row, place in zip(rows, y, strict=True) if _verdict(row.of) == name]
         figure.add_scatter(
             x=[None],
             y=[None],
@@ -50,30 +49,34 @@ def claims_figure(table: pd.DataFrame) -> go.Figure | None:
             name=name,
             **at,
         )
-        figure.add_scatter(
-            x=[effect for effect, _, _ in ends],
-            y=[place for _, place in mine],
-            error_x={
-                "type": "data",
-                "array": [None if math.isnan(high) else max(low, high) - effect for effect, low, high in ends],
-                "arrayminus": [None if math.isnan(low) else effect - min(low, high) for effect, low, high in ends],
-                "thickness": 1.8,
-                "width": 5,
-                "color": colour,
-            },
-            mode="markers",
-            marker={
-                "color": colour,
-                "size": 11,
-                "symbol": [_arrow(row.position("effect")) or symbol for row, _ in mine],
-                "line": {"width": 1.6, "color": colour},
-            },
-            name=name,
-            showlegend=False,
-            customdata=[_hover(row.of) for row, _ in mine],
-            hovertemplate="%{customdata}",
-            **at,
-        )
+        for known in (True, False):
+            mine = [(row, place) for row, place in every if pd.notna(row.of["low"]) == known]
+            ends = [(row.end("effect"), row.end("low"), row.end("high")) for row, _ in mine]
+            figure.add_scatter(
+                x=[effect for effect, _, _ in ends],
+                y=[place for _, place in mine],
+                error_x={
+                    "type": "data",
+                    "array": [max(low, high) - effect for effect, low, high in ends],
+                    "arrayminus": [effect - min(low, high) for effect, low, high in ends],
+                    "visible": known,  # a bar of no width would look like an interval
+                    "thickness": 1.8,
+                    "width": 5,
+                    "color": colour,
+                },
+                mode="markers",
+                marker={
+                    "color": colour,
+                    "size": 11,
+                    "symbol": [_arrow(row.position("effect")) or symbol for row, _ in mine],
+                    "line": {"width": 1.6, "color": colour},
+                },
+                name=name,
+                showlegend=False,
+                customdata=[_hover(row.of) for row, _ in mine],
+                hovertemplate="%{customdata}",
+                **at,
+            )
     null = [(row, place) for row, place in zip(rows, y, strict=True) if pd.notna(row.of["null_effect"])]
     if null:
         figure.add_scatter(
