@@ -5,6 +5,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
@@ -71,25 +72,29 @@ class _Source:
         self._runs = [(entry.arm, entry.run) for entry in found if entry.run is not None]
         self._experiment = experiment
         self._null = {follow: NullTables(follow=follow) for follow in (False, True)} if null else {}
-        self._checks: pd.DataFrame | None = None
         self._made: dict[tuple[str, str], pd.DataFrame] = {}
         self.left_out = left_out(found)
         """What is in no verdict, and why."""
 
+    @cached_property
+    def _checks(self) -> pd.DataFrame:
+        return training.checks(self._experiment)
+
     def case(self, claim: Claim, cast: dict[str, str]) -> Case:
         """What there is to judge a claim by."""
         playing = [_Playing(role, run) for role, arm in cast.items() for name, run in self._runs if name == arm]
-        own = self._values(claim, playing, self._table)
-        null = self._values(claim, playing if self._null else [], lambda name, run: self._null_table(claim, name, run))
-        return Case(cast, own, null, frozenset(role for role, _ in playing))
+        context = self._context(claim, playing)
 
-    def _values(self, claim: Claim, playing: list[_Playing], table: Callable[[str, Run], pd.DataFrame]) -> pd.DataFrame:
-        names = dict.fromkeys(stats.QUANTITIES[name].table for name in claim.quantities) if playing else ()
-        tables: dict[str, pd.DataFrame] = {}
-        for name in names:
-            found = [table(name, run).assign(arm=role, run=f"{role}/{run.config.seed}") for role, run in playing]
-            tables[name] = pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
-        return stats.quantities(claim.quantities, tables, self._context(claim, playing))
+        def values(playing: list[_Playing], table: Callable[[str, Run], pd.DataFrame]) -> pd.DataFrame:
+            tables: dict[str, pd.DataFrame] = {}
+            for name in dict.fromkeys(stats.QUANTITIES[name].table for name in claim.quantities) if playing else ():
+                found = [table(name, run).assign(arm=role, run=f"{role}/{run.config.seed}") for role, run in playing]
+                tables[name] = pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
+            return stats.quantities(claim.quantities, tables, context)
+
+        own = values(playing, self._table)
+        null = values(playing if self._null else [], lambda name, run: self._null_table(claim, name, run))
+        return Case(cast, own, null, frozenset(role for role, _ in playing))
 
     def _context(self, claim: Claim, playing: list[_Playing]) -> Context:
         """What is true of the world that they share."""
@@ -117,8 +122,6 @@ class _Source:
         if name == METRICS_LOG.name:
             return run.metrics()
         if name == CHECK_TABLE.name:
-            if self._checks is None:
-                self._checks = training.checks(self._experiment)
             mine = (self._checks["arm"] == run.config.treatment) & (self._checks["seed"] == run.config.seed)
             return self._checks[mine]
         if why := lacking(MEASURES[name], run):

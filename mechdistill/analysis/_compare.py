@@ -203,7 +203,7 @@ def _formation(
     if threshold is None:
         warnings.warn(f"left out: {metrics.FORMATION.name} ({why}; give a copy accuracy by --formed)", stacklevel=4)
         return frame(COMPARISON, [])
-    formation = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
+    formation = stats.formation_tokens(curves, threshold)
     return stats.compare_formation(formation, baseline, arms, threshold)
 
 

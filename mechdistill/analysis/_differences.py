@@ -79,7 +79,7 @@ def _formation(runs: list[tuple[str, Run]], formed: float | None) -> pd.DataFram
     curves = pick(log, metrics.COPY_ACCURACY, LATER)
     if curves.empty or threshold is None:
         return pd.DataFrame()
-    times = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
+    times = stats.formation_tokens(curves, threshold)
     horizon = int(times["last"].min())
     if not (times["formed"] & (times["step"] <= horizon)).any():
         return pd.DataFrame()

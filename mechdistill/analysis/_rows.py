@@ -30,7 +30,8 @@ def predicted_risk(experiment: Experiment, *, baseline: str | None = None) -> pd
 
     Arms whose risk the formula is not about are left out with a warning: alpha that is no number, another divergence
     than forward KL, a temperature, routing, weighted or smoothed labels, a teacher that draws, moves or follows the
-    student, another sandbox. The baseline is the arm `spt`, or the first that does not distil. Raises
+    student, a warm start, and twins in another sandbox, of another model, trained otherwise or not from plain labels.
+    The baseline is the arm `spt`, or the first that does not distil. Raises
     `MechdistillError` where nothing is left. Source: after Menon et al. 2021.
     """
     arguments.instance(experiment, "experiment", Experiment, _LOAD)

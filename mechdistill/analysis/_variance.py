@@ -103,7 +103,7 @@ def _formation(
     threshold = formation_threshold(runs[0].sandbox) if formed is None else formed
     if curves.empty or threshold is None:
         return None
-    times = stats.formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)
+    times = stats.formation_tokens(curves, threshold)
     horizon = int(times["last"].min())
     late = int((~times["formed"] | (times["step"] > horizon)).sum())
     values = stats.restricted_steps(times, horizon).set_index("seed")["value"]

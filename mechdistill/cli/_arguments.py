@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mechdistill.config import (
     FACTORS,
@@ -17,6 +17,9 @@ from mechdistill.config import (
 from mechdistill.config import experiment as check_experiment
 from mechdistill.errors import MechdistillError, did_you_mean, named
 from mechdistill.reading import refuse_unreadable
+
+if TYPE_CHECKING:
+    from mechdistill.runs import Experiment
 
 _MOST_DIGITS = 10  # of a step
 
@@ -82,3 +85,13 @@ def parse_seeds(text: str) -> list[int] | dict[str, list[int]]:
     except ValueError as error:
         raise MechdistillError(f"--seeds {named(text)}: {error}") from None
     return crossed
+
+
+def experiment_of(path: Path) -> "Experiment":
+    """The experiment in a directory; raises `MechdistillError` for a run."""
+    from mechdistill.runs import Experiment, load
+
+    found = load(path)
+    if not isinstance(found, Experiment):
+        raise MechdistillError(f"{path}: is one run; give its experiment's directory, like {path.parent.parent}")
+    return found

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from mechdistill.cli._grid import Grid
 
-_NOT_TESTED = "not tested"
-
 
 @with_output
 def claims(
@@ -26,11 +24,11 @@ def claims(
     output: Output,
 ) -> None:
     """Which of the paper's claims hold here: criterion, check, effect, interval, verdict, and what a table shows."""
-    from mechdistill.cli._compare import experiment_of
     from mechdistill.runs import FIGURES, check_directory
 
     check_directory(directory)  # before torch is imported
     from mechdistill import analysis, plots
+    from mechdistill.cli._arguments import experiment_of
     from mechdistill.cli._console import stderr
 
     result = analysis.claims(experiment_of(directory), null=not no_null)
@@ -47,11 +45,12 @@ def claims(
 
 def _tables(result: "pd.DataFrame") -> "Iterator[Grid]":
     from mechdistill.cli._grid import table
+    from mechdistill.stats import NOT_TESTED
 
     each = result.drop_duplicates("claim").to_dict("records")
     rows = [[row["claim"], row["claim_verdict"], row["statement"]] for row in each]
     yield table("Claims of arXiv 2509.01649", ["claim", "verdict", "says"], rows, right=3)
-    tested = result[result["claim_verdict"] != _NOT_TESTED]
+    tested = result[result["claim_verdict"] != NOT_TESTED]
     if len(tested):
         heads = ["claim", "criterion", "effect", "95 % interval", "seeds", "verdict", "table without context"]
         heads.append("its verdict")
@@ -61,32 +60,31 @@ def _tables(result: "pd.DataFrame") -> "Iterator[Grid]":
 
 def _reasons(result: "pd.DataFrame") -> list[str]:
     """Of each claim, the checks that it passes and why there is no verdict, or no interval; a line each."""
+    from mechdistill.stats import NOT_TESTED
+
     lines: list[str] = []
     for name, part in result.groupby("claim", sort=False):
         check = part["check"].iloc[0]
-        tested = part["claim_verdict"].iloc[0] != _NOT_TESTED
+        tested = part["claim_verdict"].iloc[0] != NOT_TESTED
         said = [f"checks: {check}"] * (tested and isinstance(check, str))
-        said += dict.fromkeys(f"{_NOT_TESTED}: {note}" * (not tested) or str(note) for note in part["note"].dropna())
+        said += dict.fromkeys(f"{NOT_TESTED}: {note}" * (not tested) or str(note) for note in part["note"].dropna())
         lines += [f"{name}: {'; '.join(said)}"] * bool(said)
     return lines
 
 
 def _line(row: "dict[Any, Any]") -> list[str]:
-    from mechdistill.cli._print import number
+    import pandas as pd
 
-    def spread(low: float, high: float) -> str:
-        ends = [number(low, 3), number(high, 3)]
-        return "-" if "-" in ends else " to ".join(ends)
+    from mechdistill.cli._print import interval, number
 
-    null = number(row["null_effect"], 3)
-    interval = spread(row["null_low"], row["null_high"])
+    null, ends = number(row["null_effect"]), interval(row["null_low"], row["null_high"])
     return [
         row["claim"],
         row["criterion"],
-        number(row["effect"], 3),
-        spread(row["low"], row["high"]),
+        number(row["effect"]),
+        interval(row["low"], row["high"]),
         str(row["n"]),
         row["verdict"],
-        null if interval == "-" else f"{null} ({interval})",
-        "" if row["null_verdict"] is None or row["null_verdict"] != row["null_verdict"] else str(row["null_verdict"]),
+        null if ends == "-" else f"{null} ({ends})",
+        "" if pd.isna(row["null_verdict"]) else row["null_verdict"],
     ]

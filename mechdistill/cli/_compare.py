@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mechdistill.cli._grid import Grid
-    from mechdistill.runs import Experiment
 
 
 @with_output
@@ -58,6 +57,7 @@ def compare(
     for path in (directory, other or directory):
         check_directory(path)  # before torch is imported
     from mechdistill import analysis, plots, training
+    from mechdistill.cli._arguments import experiment_of
     from mechdistill.cli._checks import check_tables
     from mechdistill.cli._console import stderr
     from mechdistill.config import CrossedSeeds
@@ -125,18 +125,9 @@ def _pair(option: str, given: str) -> tuple[str, str]:
             raise MechdistillError(f"--{option} {given}: must be two arms, like dpt-90:spt")
 
 
-def experiment_of(path: Path) -> "Experiment":
-    from mechdistill.runs import Experiment, load
-
-    found = load(path)
-    if not isinstance(found, Experiment):
-        raise MechdistillError(f"{path}: is one run; give its experiment's directory, like {path.parent.parent}")
-    return found
-
-
 def _table(metric: str, part: "pd.DataFrame") -> "Grid":
     from mechdistill.cli._grid import table
-    from mechdistill.cli._print import number
+    from mechdistill.cli._print import interval, number
     from mechdistill.tables import OUTCOMES, p_value
 
     outcome = OUTCOMES[metric]
@@ -148,7 +139,7 @@ def _table(metric: str, part: "pd.DataFrame") -> "Grid":
             row["baseline"],
             _pairs(row),
             number(row["difference"], digits),
-            _interval(number(row["low"], digits), number(row["high"], digits)),
+            interval(row["low"], row["high"], digits),
             p_value(row["p"]),
             p_value(row["p_sign_flip"]),
             p_value(row["p_holm"]),
@@ -188,10 +179,6 @@ def _followed(row: "dict[Any, Any]", digits: int) -> list[str]:
 
     counts = [number(row[name], 0) for name in ("censored", "baseline_censored")]
     return [number(row["threshold"], 3), number(row["horizon"], digits), *counts]
-
-
-def _interval(low: str, high: str) -> str:
-    return low if low == "-" else f"{low} to {high}"
 
 
 def _inconclusive(result: "pd.DataFrame") -> list[str]:

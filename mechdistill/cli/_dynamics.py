@@ -95,14 +95,12 @@ def _runs(runs: "pd.DataFrame") -> "Grid":
 
 def _twins(twins: "pd.DataFrame") -> "Grid":
     from mechdistill.cli._grid import table
-    from mechdistill.cli._print import number
+    from mechdistill.cli._print import interval, number
     from mechdistill.tables import p_value
 
     lines: list[list[str]] = []
     for row in twins.dropna(subset="difference").to_dict("records"):
-        low, high = number(row["low"], 0), number(row["high"], 0)
-        interval = low if low == "-" else f"{low} to {high}"
-        ends = [interval, p_value(row["p"]), p_value(row["p_holm"])]
+        ends = [interval(row["low"], row["high"], 0), p_value(row["p"]), p_value(row["p_holm"])]
         lines.append([row["metric"], row["what"], row["arm"], str(row["n"]), number(row["difference"], 0), *ends])
     columns = ["part", "what", "arm", "pairs", "difference", "95 % interval", "p (t)", "p (Holm)"]
     title = f"arm minus {twins['baseline'].iloc[0]}, steps"

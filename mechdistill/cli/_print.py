@@ -40,6 +40,12 @@ def number(value: Any, digits: int = 3) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def interval(low: Any, high: Any, digits: int = 3) -> str:
+    """Both ends of an interval; a dash where there is none."""
+    ends = [number(end, digits) for end in (low, high)]
+    return "-" if "-" in ends else " to ".join(ends)
+
+
 def print_rows(rows: pd.DataFrame, as_json: bool, *, drop: tuple[str, ...] = ()) -> None:
     """Any table, as it is; `drop` names what goes first where there is no room."""
     if as_json:

@@ -57,7 +57,7 @@ def _remarks(result: "pd.DataFrame") -> Iterator[str]:
 
 
 def _share(row: "dict[Any, Any]") -> str:
-    from mechdistill.cli._print import number
+    from mechdistill.cli._print import interval
 
-    low, high = number(row["low"], 2), number(row["high"], 2)
-    return f"{row['share']:.2f}" + f" ({low} to {high})" * (low != "-")
+    ends = interval(row["low"], row["high"], 2)
+    return f"{row['share']:.2f}" + f" ({ends})" * (ends != "-")

@@ -8,17 +8,19 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdistill.plots._colours import ARMS, BAND, FAINT, GREYS, INK
+from mechdistill.plots._seeds import error_bars
 from mechdistill.plots._style import page, styled
 from mechdistill.plots._text import broken
+from mechdistill.stats import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, SUPPORTED
 
 _LINE = 30  # pixels a criterion
 _LABEL = 46  # characters of a line beside the panel
 _FAR = 4.0
 """How far the scale goes: what lies beyond is drawn at its end, as an arrow."""
 _LOOKS = {
-    "supported": (ARMS[0], "circle"),
-    "contradicted": (ARMS[1], "x"),
-    "inconclusive": (FAINT, "circle-open"),
+    SUPPORTED: (ARMS[0], "circle"),
+    CONTRADICTED: (ARMS[1], "x"),
+    INCONCLUSIVE: (FAINT, "circle-open"),
 }
 _NULL = "a table without context"
 
@@ -40,7 +42,8 @@ def claims_figure(table: pd.DataFrame) -> go.Figure | None:
     named = list(dict.fromkeys(_verdict(row.of) for row in rows))
     for name in named:
         colour, symbol = _LOOKS.get(name, (FAINT, "circle-open-dot"))
-        every = [(row, place) for row, place in zip(rows, y, strict=True) if _verdict(row.of) == name]
+        mine = [(row, place) for row, place in zip(rows, y, strict=True) if _verdict(row.of) == name]
+        ends = np.array([[row.end("effect"), row.end("low"), row.end("high")] for row, _ in mine])
         figure.add_scatter(
             x=[None],
             y=[None],
@@ -49,34 +52,23 @@ def claims_figure(table: pd.DataFrame) -> go.Figure | None:
             name=name,
             **at,
         )
-        for known in (True, False):
-            mine = [(row, place) for row, place in every if pd.notna(row.of["low"]) == known]
-            ends = [(row.end("effect"), row.end("low"), row.end("high")) for row, _ in mine]
-            figure.add_scatter(
-                x=[effect for effect, _, _ in ends],
-                y=[place for _, place in mine],
-                error_x={
-                    "type": "data",
-                    "array": [max(low, high) - effect for effect, low, high in ends],
-                    "arrayminus": [effect - min(low, high) for effect, low, high in ends],
-                    "visible": known,  # a bar of no width would look like an interval
-                    "thickness": 1.8,
-                    "width": 5,
-                    "color": colour,
-                },
-                mode="markers",
-                marker={
-                    "color": colour,
-                    "size": 11,
-                    "symbol": [_arrow(row.position("effect")) or symbol for row, _ in mine],
-                    "line": {"width": 1.6, "color": colour},
-                },
-                name=name,
-                showlegend=False,
-                customdata=[_hover(row.of) for row, _ in mine],
-                hovertemplate="%{customdata}",
-                **at,
-            )
+        figure.add_scatter(
+            x=ends[:, 0],
+            y=[place for _, place in mine],
+            error_x=error_bars(ends[:, 2] - ends[:, 0], ends[:, 0] - ends[:, 1], colour, thickness=1.8, width=5),
+            mode="markers",
+            marker={
+                "color": colour,
+                "size": 11,
+                "symbol": [_arrow(row.position("effect")) or symbol for row, _ in mine],
+                "line": {"width": 1.6, "color": colour},
+            },
+            name=name,
+            showlegend=False,
+            customdata=[_hover(row.of) for row, _ in mine],
+            hovertemplate="%{customdata}",
+            **at,
+        )
     null = [(row, place) for row, place in zip(rows, y, strict=True) if pd.notna(row.of["null_effect"])]
     if null:
         figure.add_scatter(
@@ -100,7 +92,7 @@ def claims_figure(table: pd.DataFrame) -> go.Figure | None:
     figure.add_vline(x=0, line={"color": INK, "dash": "dash", "width": 1}, **at)
     figure.update_xaxes(tickvals=[0], ticktext=["no effect"], range=[low, high], showgrid=False, **at)
     judged = table.drop_duplicates("claim")["claim_verdict"].value_counts()
-    counts = ", ".join(f"{judged[name]} {name}" for name in (*_LOOKS, "not tested") if name in judged)
+    counts = ", ".join(f"{judged[name]} {name}" for name in (*_LOOKS, NOT_TESTED) if name in judged)
     return styled(
         made,
         f"The paper's claims: {counts}",

@@ -8,12 +8,11 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._arms import looks
 from mechdistill.plots._colours import INK
-from mechdistill.plots._style import page, styled
+from mechdistill.plots._style import aside_of, page, styled
 from mechdistill.plots._text import broken, shortened
 from mechdistill.tables import OUTCOMES, Metric, metric, p_value, title
 
 _LABEL = 18  # characters of a line of an arm's name beside the panels, of which there are two at most
-_LETTER, _MARGIN = 7, 50  # pixels
 
 
 def comparison_figure(table: pd.DataFrame) -> go.Figure:
@@ -28,12 +27,11 @@ def comparison_figure(table: pd.DataFrame) -> go.Figure:
     arms = list(dict.fromkeys(table["arm"]))[::-1]
     every = looks(table.assign(arm=table["arm"].map(_bare)))
     labels = {arm: _label(short) for arm, short in shortened(arms, 2 * _LABEL - 1).items()}
-    longest = max((len(line) for label in labels.values() for line in label.split("\n")), default=0)
     made = page(
         [_title(name) for name in metrics],
         min(3, len(metrics)),
         40 + 34 * len(arms),
-        aside=max(0, _LETTER * longest - _MARGIN),
+        aside=aside_of(labels.values()),
         shared_yaxes=True,
         horizontal_spacing=0.03,
     )

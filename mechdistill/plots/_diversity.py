@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._arms import Look, looks
 from mechdistill.plots._colours import FAINT
-from mechdistill.plots._seeds import worlds_in_words
+from mechdistill.plots._seeds import error_bars, worlds_in_words
 from mechdistill.plots._style import page, styled
 from mechdistill.tables import TEMPERATURE, Metric, last_step, metrics, title
 
@@ -106,18 +106,9 @@ def _world(
 
 
 def _spread(groups: Any, look: Look) -> dict[str, Any]:
-    """Bars from the lowest seed to the highest."""
-    mean = groups.mean()
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": groups.max() - mean,
-        "arrayminus": mean - groups.min(),
-        "thickness": 1.2,
-        "width": 3,
-        "color": look.colour,
-        "visible": bool((groups.size() > 1).any()),
-    }
+    """Bars from the lowest seed to the highest; none of one seed."""
+    mean, several = groups.mean(), groups.size() > 1
+    return error_bars((groups.max() - mean).where(several), (mean - groups.min()).where(several), look.colour)
 
 
 def _frontier(

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._arms import Look, looks
 from mechdistill.plots._colours import FAINT
-from mechdistill.plots._seeds import worlds_in_words
+from mechdistill.plots._seeds import error_bars, worlds_in_words
 from mechdistill.plots._style import page, styled
 from mechdistill.tables import last_step, metrics, title
 
@@ -121,15 +121,7 @@ def _line(
         go.Scatter(
             x=mean.index.astype(float),
             y=mean,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": above,
-                "arrayminus": below,
-                "thickness": 1.2,
-                "width": 3,
-                "color": look.colour,
-            },
+            error_y=error_bars(above, below, look.colour),
             mode="lines+markers",
             line={"color": look.colour, "dash": look.dash, "width": 1.2 if hollow else 2.2},
             marker={"color": look.colour, "symbol": look.symbol + "-open" * hollow, "size": 8},

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from mechdistill.circuits import ABLATIONS, targets
 from mechdistill.plots._colours import AXIS, BAND, INK, SHADES
+from mechdistill.plots._seeds import error_bars
 
 BAND_LABEL = "range of the controls"
 
@@ -101,15 +102,7 @@ def bars(lane: Lane, part: pd.DataFrame, *, legend: bool) -> None:
             legendgroup=lane.label,
             showlegend=legend,
             marker={"color": _colour(lane.ablation), "line": {"width": 0}},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": drawn["max"] - stats["mean"],
-                "arrayminus": stats["mean"] - drawn["min"],
-                "color": INK,
-                "thickness": 1.2,
-                "width": 3,
-            },
+            error_x=error_bars(drawn["max"] - stats["mean"], stats["mean"] - drawn["min"], INK),
             customdata=[
                 _about(lane.label, row)
                 for row in stats.assign(heads=groups["heads"].first()).reset_index().to_dict("records")

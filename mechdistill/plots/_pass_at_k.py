@@ -7,11 +7,13 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._arms import Look, looks
 from mechdistill.plots._colours import FAINT
+from mechdistill.plots._seeds import curve
 from mechdistill.plots._style import page, styled
 from mechdistill.stats import students
 from mechdistill.tables import TEMPERATURE, last_step, metrics
 
 _FEW, _MANY = 1, 16  # k of the frontier
+_POINT = "pass@%{x}: %{y:.4g}"
 _TASKS = {"hidden-target": "Hidden target", "chains": "Chains", "multi-hop": "Lookups alone"}
 
 
@@ -38,7 +40,8 @@ def pass_at_k_figure(table: pd.DataFrame) -> go.Figure:
         levels = _possible(figure, of_task, left, legend=task == tasks[0])
         for arm, look in arms.items():
             mine = passed[passed["arm"] == arm]
-            _by_k(figure, mine[mine[TEMPERATURE.name] == 1], look, left, arm, legend=task == tasks[0])
+            at_one, legend = mine[mine[TEMPERATURE.name] == 1], task == tasks[0]
+            curve(figure, at_one, look, left, name=arm, group=arm, legend=legend, along="k", point=_POINT, marks=0)
             _frontier(figure, mine, look, right, arm)
         ticks = [k for k in sorted(set(passed["k"].astype(int))) if k.bit_length() % 2]
         figure.update_xaxes(title_text="k, samples", type="log", tickvals=ticks, **left)
@@ -57,47 +60,6 @@ def pass_at_k_figure(table: pd.DataFrame) -> go.Figure:
         "Higher is better; dashed: the best possible. At the right a mark is a temperature, the large one is 1, colder "
         f"ones usually lie to its right; a line above another has more at the same pass@{_FEW}." + seeds,
         legend=[*arms, *levels],
-    )
-
-
-def _by_k(figure: go.Figure, data: pd.DataFrame, look: Look, place: dict[str, Any], arm: str, *, legend: bool) -> None:
-    wide = data.pivot(index="k", columns="run", values="value").sort_index().dropna()
-    if wide.empty:
-        return
-    k, n = wide.index.astype(int), wide.shape[1]
-    mean, low, high = wide.mean(axis=1), wide.min(axis=1), wide.max(axis=1)
-    if n > 1:
-        figure.add_trace(
-            go.Scatter(
-                x=[*k, *k[::-1]],
-                y=[*high, *low[::-1]],
-                fill="toself",
-                opacity=0.4,
-                mode="lines",
-                line={"color": look.colour, "width": 0},
-                legendgroup=arm,
-                showlegend=False,
-                hoverinfo="skip",
-                name=arm,
-            ),
-            **place,
-        )
-    spread = [f", mean of {n}, from {a:.4g} to {b:.4g}" if n > 1 else "" for a, b in zip(low, high, strict=True)]
-    figure.add_trace(
-        go.Scatter(
-            x=k,
-            y=mean,
-            mode="lines+markers",
-            line={"color": look.colour, "dash": look.dash, "width": 2.2},
-            marker={"color": look.colour, "symbol": look.symbol, "size": 8},
-            text=[arm if n > 1 else str(wide.columns[0])] * len(wide),
-            customdata=spread,
-            name=arm,
-            legendgroup=arm,
-            showlegend=legend,
-            hovertemplate="%{text}\npass@%{x}: %{y:.4g}%{customdata}",
-        ),
-        **place,
     )
 
 

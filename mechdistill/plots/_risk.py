@@ -19,7 +19,7 @@ def predicted_risk_figure(table: pd.DataFrame) -> go.Figure | None:
     """A `predicted-risk` table: squared error against tokens, a panel an arm and entropy quartile of rows.
 
     The measurement is a line with a band over seeds; what (1-alpha)²·(the twin's) + alpha²·(the teacher's) comes to is
-    a dark dashed line, and the count table's own error, in the same metric, a dotted one; both are means over seeds. No
+    a dark line, and the count table's own error, in the same metric, a dotted one; both are means over seeds. No
     parameter is fitted. None where nothing is foretold.
     """
     rows = table[table["bucket"].notna() & (table["tokens"] > 0)]

@@ -1,6 +1,6 @@
 """One plotly template for every figure, and how heading, reading line, legend and panels share a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ _NARROWEST = 740  # what figures are laid out for, and the characters that then 
 _FITS = {1: 90, 2: 44, 3: 27, 4: 19, 5: 15}
 _LEGEND_GAP = 8  # pixels between lines of a legend
 _LEGEND_FITS = _NARROWEST - 84  # what margins leave
+_LETTER, _MARGIN = 7, 50  # pixels: a letter beside a panel, and the room that is there for names
 _HEADING_FITS, _READING_FITS = 84, 104  # characters
 
 
@@ -93,6 +94,12 @@ def page(titles: Sequence[str], columns: int, panel: int, *, aside: int = 0, **o
     figure.update_annotations(font={"size": 13, "color": INK})
     places = [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
     return Page(figure, places, plots, lines, fits)
+
+
+def aside_of(labels: Iterable[str]) -> int:
+    """How much of the width names beside the panels take beyond the usual margin, as `page` asks for it; pixels."""
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    return max(0, _LETTER * longest - _MARGIN)
 
 
 def styled(

@@ -7,12 +7,12 @@ import plotly.graph_objects as go
 
 from mechdistill.plots._arms import hatched
 from mechdistill.plots._colours import ARMS, GREYS, INK
-from mechdistill.plots._style import page, styled
+from mechdistill.plots._seeds import error_bars
+from mechdistill.plots._style import aside_of, page, styled
 from mechdistill.plots._text import broken, shortened
 from mechdistill.tables import OUTCOMES, metric, title
 
 _LABEL = 18  # characters of an arm's name
-_LETTER, _MARGIN = 7, 50  # pixels
 _LOOKS = {  # of a factor: how it is called, its colour, and the pattern that tells it apart in grey
     "init": ("initial weights", ARMS[0], ""),
     "data": ("training data", ARMS[1], "/"),
@@ -34,12 +34,11 @@ def variance_figure(table: pd.DataFrame) -> go.Figure | None:
     arms = list(dict.fromkeys(map(str, table["arm"])))[::-1]
     factors = [factor for factor in _LOOKS if factor in set(table["factor"])]
     labels = shortened(arms, _LABEL)
-    aside = max(0, _LETTER * max(map(len, labels.values())) - _MARGIN)
     made = page(
         [_title(name) for name in outcomes],
         min(3, len(outcomes)),
         24 + 20 * len(factors) * len(arms),
-        aside=aside,
+        aside=aside_of(labels.values()),
         shared_yaxes=True,
         horizontal_spacing=0.03,
     )
@@ -55,15 +54,7 @@ def variance_figure(table: pd.DataFrame) -> go.Figure | None:
                 legendgroup=label,
                 showlegend=at == made.places[0],
                 marker={"color": colour, "pattern": hatched(shape, 7)},
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [None if pd.isna(end) else end for end in rows["high"] - rows["share"]],
-                    "arrayminus": [None if pd.isna(end) else end for end in rows["share"] - rows["low"]],
-                    "color": INK,
-                    "thickness": 1.4,
-                    "width": 3,
-                },
+                error_x=error_bars(rows["high"] - rows["share"], rows["share"] - rows["low"], INK, thickness=1.4),
                 customdata=[_hover(row) for row in rows.to_dict("records")],
                 hovertemplate="%{customdata}",
                 **at,

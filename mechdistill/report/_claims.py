@@ -7,8 +7,7 @@ import pandas as pd
 
 from mechdistill.report._glossary import marked
 from mechdistill.report._sections import table
-
-_NOT_TESTED = "not tested"
+from mechdistill.stats import NOT_TESTED
 
 
 def verdicts(scorecard: pd.DataFrame | None) -> str:
@@ -17,7 +16,7 @@ def verdicts(scorecard: pd.DataFrame | None) -> str:
         return ""
     groups: list[str] = []
     each = scorecard.drop_duplicates("claim")
-    for verdict in sorted(each["claim_verdict"].unique(), key=lambda name: (name == _NOT_TESTED, name)):
+    for verdict in sorted(each["claim_verdict"].unique(), key=lambda name: (name == NOT_TESTED, name)):
         marks = [
             f'<b title="{escape(row["statement"], quote=True)}">{escape(row["claim"])}</b>'
             for row in each[each["claim_verdict"] == verdict].to_dict("records")
@@ -31,7 +30,7 @@ def claims_section(scorecard: pd.DataFrame | None) -> str:
     """Each criterion of the claims that could be tested, and why the others could not; nothing without a scorecard."""
     if scorecard is None:
         return ""
-    tested = scorecard[scorecard["claim_verdict"] != _NOT_TESTED]
+    tested = scorecard[scorecard["claim_verdict"] != NOT_TESTED]
     heads = [
         "claim",
         "says",
@@ -43,7 +42,7 @@ def claims_section(scorecard: pd.DataFrame | None) -> str:
         "arms",
     ]
     rows = [_row(row) for row in tested.to_dict("records")]
-    others = scorecard[scorecard["claim_verdict"] == _NOT_TESTED].drop_duplicates("claim")
+    others = scorecard[scorecard["claim_verdict"] == NOT_TESTED].drop_duplicates("claim")
     reasons = "".join(
         f"<li><b>{escape(row['claim'])}</b> {escape(row['statement'])}: {escape(str(row['note']))}</li>"
         for row in others.to_dict("records")

@@ -21,7 +21,7 @@ _HEAD = re.compile(
     r"""^(version|experiment|arm|treatment|(?:init_|data_|teacher_)?seed): *["']?([A-Za-z0-9:._-]+)["']? *(?:#.*)?$""",
     re.MULTILINE,
 )
-_SEEDS = ("init_seed", "data_seed", "teacher_seed")
+SEEDS = ("init_seed", "data_seed", "teacher_seed")
 _MARKS = {layout.CONFIG, layout.STATUS, layout.METRICS, layout.METRICS_LOG}  # any of them makes a directory a run
 
 
@@ -43,7 +43,7 @@ class Found:
     def seeds(self) -> dict[str, int]:
         """Those of weights, data and teacher, as far as its config says them."""
         said = dict(_HEAD.findall(self.config))
-        return {name: int(said[name]) for name in _SEEDS if said.get(name, "").isdecimal()}
+        return {name: int(said[name]) for name in SEEDS if said.get(name, "").isdecimal()}
 
     @cached_property
     def owner(self) -> Owner:

@@ -14,17 +14,16 @@ import pyarrow as pa
 
 from mechdistill import arguments
 from mechdistill.errors import MechdistillError, visible
-from mechdistill.runs._find import Found, find
+from mechdistill.runs._find import SEEDS, Found, find
 from mechdistill.runs._views import measured, metrics
 from mechdistill.tables import MEASURES, METRICS_LOG, RUN_COLUMNS, RUNS, Column, Table
 
 _EXPERIMENT = Column("experiment", "string", "path of the experiment inside the folder; a lone run's own experiment")
 _PATH = Column("path", "string", "directory of the run")
 _OF_RUN = {column.name: column for column in RUNS.columns}
-_SEEDS = ("init_seed", "data_seed", "teacher_seed")
 _LIST = tuple(
     _EXPERIMENT if name == "experiment" else _OF_RUN[name]
-    for name in ("run", "experiment", "arm", "seed", *_SEEDS, "state", "step", "tokens", "seconds", "path")
+    for name in ("run", "experiment", "arm", "seed", *SEEDS, "state", "step", "tokens", "seconds", "path")
 )
 _ARROW = {"string": pa.large_string(), "Int64": pa.int64(), "float64": pa.float64(), "boolean": pa.bool_()}
 

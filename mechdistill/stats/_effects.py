@@ -40,11 +40,6 @@ class Values:
         """A row a seed, a column a role; nan where a run lacks it."""
         return by_seed(self._table[self._table["metric"] == quantity])
 
-    def series(self, role: Role, quantity: str) -> "pd.Series[float]":
-        """By seed, of the runs that have it."""
-        wide = self.of(quantity)
-        return wide[role.name].dropna() if role.name in wide else pd.Series(dtype="float64")
-
     def formation(self, first: Role, second: Role) -> pd.DataFrame:
         """A `formation_steps` table of the seeds in which both were followed, in tokens."""
         own = self._table[self._table["arm"].isin([first.name, second.name])]

@@ -33,3 +33,8 @@ def formation_steps(curves: pd.DataFrame, threshold: float) -> pd.DataFrame:
         runs.append({"arm": arm, "seed": seed, "step": int(step), "formed": bool(starts), "last": int(steps[-1])})
     table = pd.DataFrame(runs, columns=["arm", "seed", "step", "formed", "last"])
     return table.astype({"arm": "string", "seed": "Int64", "step": "Int64", "formed": "boolean", "last": "Int64"})
+
+
+def formation_tokens(curves: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """`formation_steps` with tokens in the place of steps, since arms may differ in batch size."""
+    return formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), threshold)

@@ -12,7 +12,7 @@ import pandas as pd
 from mechdistill.circuits.scores import TRIGGER_LOOKUP
 from mechdistill.evals import CHAINS, HIDDEN_TARGET
 from mechdistill.stats._effects import FORMED, LAST
-from mechdistill.stats._formation import formation_steps
+from mechdistill.stats._formation import formation_tokens
 from mechdistill.stats._matched import matched_pass_at_k
 from mechdistill.stats._roles import SPT
 from mechdistill.stats._row_gain import low_entropy_ratio, row_gain_slope
@@ -120,7 +120,7 @@ def _formation(column: str) -> Quantity:
         curves = pick(log, COPY_ACCURACY, LATER)
         if curves.empty or context.threshold is None:
             return pd.DataFrame()
-        times = formation_steps(curves.drop(columns="step").rename(columns={"tokens": "step"}), context.threshold)
+        times = formation_tokens(curves, context.threshold)
         return times.assign(value=times[column].astype("float64"))
 
     return Quantity(METRICS_LOG.name, compute)

@@ -83,14 +83,13 @@ class Role:
 
     def fits(self, one: Candidate, lead: Candidate) -> bool:
         """Whether an arm plays this role beside the leading one."""
-        few = (None, None) if lead.unique_sequences is None else (one.unique_sequences, lead.unique_sequences)
+        few = None if lead.unique_sequences is None else self.budget * lead.unique_sequences
         return (
             self.plays(one)
             and one.setting == lead.setting
             and one.is_branch == lead.is_branch
             and one.tokens == self.budget * lead.tokens
-            and (few[1] is None or few[0] == self.budget * few[1])
-            and (lead.unique_sequences is None) == (one.unique_sequences is None)
+            and one.unique_sequences == few
             and (not self.same_teacher or one.arm.teacher == lead.arm.teacher)
             and (not self.before_tuning or (lead.teacher is not None and lead.teacher.parts == (one.arm.teacher,)))
         )
@@ -176,7 +175,7 @@ def _trained(one: Candidate, *, data: str) -> bool:
 
 def _of_the_oracle(one: Candidate) -> bool:
     """A permutation of the exact law."""
-    return all(isinstance(one.teachers[part], OracleTeacher) for part in one.teacher.parts) if one.teacher else False
+    return one.teacher is not None and all(isinstance(one.teachers[part], OracleTeacher) for part in one.teacher.parts)
 
 
 def _rewarded_apart(one: Candidate) -> bool:
@@ -203,17 +202,17 @@ SPT_HALF = Role("spt at half", standard, budget=0.5)
 DOWNWEIGHT = Role("spt-downweight", downweighted)
 DPT = Role("dpt-90", distilled(SpliceTeacher, CheckpointTeacher, when=imperfect))
 DPT_ORACLE = Role("dpt-90, oracle", distilled(OracleTeacher))
-DPT_PERMUTED = Role("dpt-90, permuted oracle", distilled(PermutedTeacher, when=lambda one: _of_the_oracle(one)))
+DPT_PERMUTED = Role("dpt-90, permuted oracle", distilled(PermutedTeacher, when=_of_the_oracle))
 ROUTED_15 = Role("routed 15 %", routed(0.15), same_teacher=True)
 ROUTED_30 = Role("routed 30 %", routed(0.3), same_teacher=True)
 ROUTED_RANDOM = Role("routed at random", routed(0.15, at_random=True), same_teacher=True)
-DPT_TILTED = Role("dpt-90, tilted", distilled(TiltedTeacher, when=lambda one: _rewarded_apart(one)))
+DPT_TILTED = Role("dpt-90, tilted", distilled(TiltedTeacher, when=_rewarded_apart))
 DPT_LATE = Role(
     "dpt-90, late",
     distilled(CheckpointTeacher, when=lambda one: _trained(one, data="fresh")),
     before_tuning=True,
 )
-DPT_TOP_1 = Role("dpt-90, top 1", distilled(TopKTeacher, when=lambda one: _one_hot(one)))
+DPT_TOP_1 = Role("dpt-90, top 1", distilled(TopKTeacher, when=_one_hot))
 DPT_SAME = Role("dpt-90, same data", distilled(CheckpointTeacher, when=lambda one: _trained(one, data="same")))
 DPT_SAME_HALF = Role("dpt-90, same data, at half", DPT_SAME.plays, budget=0.5, same_teacher=True)
 DPT_PERFECT = Role("taught by the oracle alone", taught_alone)

@@ -9,7 +9,7 @@ from mechdistill import stats
 from mechdistill.config import ExperimentConfig, RoutingConfig, RunConfig
 from mechdistill.errors import MechdistillError
 from mechdistill.runs import Experiment
-from mechdistill.stats import SPT, candidates
+from mechdistill.stats import SPT, Candidate, candidates
 from mechdistill.tables import CHECK_TABLE, frame
 
 _USUAL = "spt"
@@ -28,6 +28,7 @@ def checks(experiment: Experiment) -> pd.DataFrame:
     except MechdistillError as error:
         warnings.warn(f"no manipulation checks: {error}", stacklevel=2)
         return frame(CHECK_TABLE, [])
+    among = candidates(experiment.config)
     taught: list[stats.Taught] = []
     logs: list[pd.DataFrame] = []
     for run in runs:
@@ -41,15 +42,16 @@ def checks(experiment: Experiment) -> pd.DataFrame:
             warnings.warn(f"left out of the manipulation checks: {error}", stacklevel=2)
             continue
         if run.config.objective.distils:
-            taught.append(_taught(experiment.config, run.config))
+            taught.append(_taught(experiment.config, run.config, among))
     return stats.manipulation_checks(pd.concat(logs, ignore_index=True), taught) if taught else frame(CHECK_TABLE, [])
 
 
-def _taught(experiment: ExperimentConfig, run: RunConfig) -> stats.Taught:
+def _taught(experiment: ExperimentConfig, run: RunConfig, among: list[Candidate]) -> stats.Taught:
     assert run.objective.teacher is not None
     routing = run.objective.routing
     kind = None if routing is None else _kind(routing)
-    return stats.Taught(run.treatment, run.seed, run.objective.teacher, _baseline(experiment, run), kind)
+    baseline = _baseline(experiment, run, among)
+    return stats.Taught(run.treatment, run.seed, run.objective.teacher, baseline, kind)
 
 
 def _kind(routing: RoutingConfig) -> Literal["informed", "opposite", "blind"]:
@@ -58,9 +60,8 @@ def _kind(routing: RoutingConfig) -> Literal["informed", "opposite", "blind"]:
     return "informed" if routing.tail == "low" else "opposite"
 
 
-def _baseline(experiment: ExperimentConfig, run: RunConfig) -> str | None:
+def _baseline(experiment: ExperimentConfig, run: RunConfig, among: list[Candidate]) -> str | None:
     """The arm of plain labels that is like a run's own in all but what it is taught; else one in the same world."""
-    among = candidates(experiment)
     own = next((one for one in among if one.name == run.treatment), None)
     twin = next((one.name for one in among if own is not None and SPT.fits(one, own)), None)
     plain = [

@@ -69,20 +69,15 @@ def _nearest(name: str, steps: Sequence[int], last: int, fraction: float) -> int
 
 def _check_earlier_teacher(where: str, teacher: CheckpointTeacher, config: RunConfig) -> None:
     assert teacher.run is not None
-    run = load(teacher.run)
     step = "last" if teacher.step is None else teacher.step
     named, where = f"{where}.step={step}", f"{where}.run={teacher.run}"
-    if not isinstance(run, Run):
-        raise MechdistillError(f"{where}: is an experiment; name one of its runs, like {teacher.run}/spt/seed-0")
+    run = _one_run(where, teacher.run)
     theirs, ours = run.config.sandbox, config.sandbox
     if theirs.vocab != ours.vocab:
         raise MechdistillError(f"{where}: knows {theirs.vocab} tokens, the student {ours.vocab}; name another run")
     if not theirs.is_world_of(ours) or theirs.seq_len < ours.seq_len:
         raise MechdistillError(f"{where}: was trained in another sandbox, or on shorter sequences; name another run")
-    if run.status["state"] != "finished":
-        raise MechdistillError(
-            f"{where}: is {run.status['state']}, so that its checkpoints may still change; let it finish first"
-        )
+    _refuse_unfinished(where, run)
     if step != "last" and step not in run.steps:
         near = min(run.steps, key=lambda known: abs(known - step), default="none")
         raise MechdistillError(f"{named}: {teacher.run} has no checkpoint there; the nearest is {near}")
@@ -117,16 +112,26 @@ def _refuse_absent(where: str, start: WarmStart, steps: list[int]) -> None:
 
 def _check_earlier_start(config: RunConfig, start: WarmStart) -> None:
     where = f"arms.{config.treatment}.init.run={start.run}"
-    run = load(str(start.run))
-    if not isinstance(run, Run):
-        raise MechdistillError(f"{where}: is an experiment; name one of its runs, like {start.run}/spt/seed-0")
+    run = _one_run(where, str(start.run))
     try:
         check_shapes(where, run.config.model, run.config.sandbox, config.model, config.sandbox)
     except ValueError as error:
         raise MechdistillError(str(error)) from None
+    _refuse_unfinished(where, run)
+    _refuse_absent(where, start, run.steps)
+    run.weights(start.step)  # raises where they are damaged
+
+
+def _one_run(where: str, path: str) -> Run:
+    """An earlier run; raises `MechdistillError` for an experiment."""
+    run = load(path)
+    if not isinstance(run, Run):
+        raise MechdistillError(f"{where}: is an experiment; name one of its runs, like {path}/spt/seed-0")
+    return run
+
+
+def _refuse_unfinished(where: str, run: Run) -> None:
     if run.status["state"] != "finished":
         raise MechdistillError(
             f"{where}: is {run.status['state']}, so that its checkpoints may still change; let it finish first"
         )
-    _refuse_absent(where, start, run.steps)
-    run.weights(start.step)  # raises where they are damaged
